@@ -1,0 +1,144 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tfmm  # noqa: F401
+from tfmm.config import AugmentConfig, CatalogueConfig, Config, TowerConfig, TrainConfig
+from tfmm.data.batches import BatchPlan, Stores, dataset
+from tfmm.data.pairs import Pairs
+from tfmm.data.store import FeatureStore
+from tfmm.errors import TfmmError
+
+PRODUCTS, LOGGED, VARIANTS = 6, 40, 2
+H, W = 4, 4
+NO_CHANGE = AugmentConfig(0, 0, 0, 0, 0, 0, 0)
+
+
+def store(path: Path, rows: int, *, text: Any, image: Any) -> FeatureStore:
+    text, image = np.asarray(text, np.int32), np.asarray(image, np.int32)
+    batch = {
+        "row": np.arange(rows, dtype=np.int32),
+        "text/row": text,
+        "text/ids": np.stack([text, text], axis=1) + 1,
+        "image/row": image,
+        "image/pixels": np.tile(image[:, None, None, None].astype(np.uint8), (1, H, W, 3)),
+    }
+    return FeatureStore.write(path, [batch], stamp="x")
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Stores:
+    return Stores(
+        products=store(tmp_path / "p", PRODUCTS, text=range(PRODUCTS), image=[0, 2, 3, 4]),
+        # Queries 0..29 have text, 20..39 a photo.
+        queries=store(tmp_path / "q", LOGGED, text=range(30), image=range(20, 40)),
+        catalogue_queries=store(
+            tmp_path / "c", PRODUCTS * VARIANTS, text=range(PRODUCTS * VARIANTS), image=[]
+        ),
+        variants=VARIANTS,
+    )
+
+
+@pytest.fixture
+def pairs() -> Pairs:
+    return Pairs(
+        query=np.arange(LOGGED),
+        product=(np.arange(LOGGED) % PRODUCTS).astype(np.int32),
+        weight=np.where(np.arange(LOGGED) % 2, 3.0, 1.0).astype(np.float32),
+        timestamp_us=np.arange(LOGGED),
+        history=np.tile(np.arange(LOGGED, dtype=np.int32)[:, None] + 1, (1, 3)),
+    )
+
+
+def config(share: float) -> Config:
+    return Config(
+        seed=5,
+        catalogue=CatalogueConfig(history_length=3),
+        tower=TowerConfig(query=("text", "image", "history"), product=("text", "image")),
+        train=TrainConfig(catalogue_share=share),
+    )
+
+
+def test_every_batch_has_the_same_shapes_and_the_parts_agree(stores: Stores, pairs: Pairs):
+    plan = BatchPlan(config(0.25), pairs, stores, batch_size=16)
+    shapes = {name: value.shape for name, value in plan.batch(0).items()}
+    for number in range(7):
+        batch = plan.batch(number)
+        assert {name: value.shape for name, value in batch.items()} == shapes
+        product = batch["product_index"]
+        # Query text ids are the query's row + 1, and query q asks for product q % 6.
+        for modality, name in (("text", "query:text/ids"), ("image", "query:image/pixels")):
+            rows = batch[f"query:{modality}/row"]
+            first = batch[name].reshape(len(rows), -1)[:, 0].astype(int)
+            for row, value in zip(rows, first - (modality == "text"), strict=True):
+                from_log = batch["query:history"][row, 0] > 0
+                if from_log:
+                    assert product[row] == value % PRODUCTS
+                    assert batch["query:history"][row, 0] == value + 1
+                else:
+                    scale = VARIANTS if modality == "text" else 1
+                    assert product[row] == value // scale
+
+
+def test_an_epoch_shows_every_pair(stores: Stores, pairs: Pairs):
+    plan = BatchPlan(config(0.25), pairs, stores, batch_size=16)
+    seen: set[int] = set()
+    for number in range(plan.batches_per_epoch + 1):
+        seen |= set(plan.batch(number)["query:history"][:, 0].tolist())
+    assert seen == set(range(LOGGED + 1))
+
+
+def test_a_batch_is_a_function_of_its_number(stores: Stores, pairs: Pairs):
+    one = BatchPlan(config(0.25), pairs, stores, batch_size=16)
+    two = BatchPlan(config(0.25), pairs, stores, batch_size=16)
+    for number in range(5):
+        one.batch(number)
+    for name, value in one.batch(5).items():
+        np.testing.assert_array_equal(value, two.batch(5)[name])
+    assert any((one.batch(5)[name] != two.batch(6)[name]).any() for name in one.batch(5))
+
+
+def test_weights_of_logged_pairs_have_mean_one(stores: Stores, pairs: Pairs):
+    plan = BatchPlan(config(0.0), pairs, stores, batch_size=40)
+    weights = np.concatenate([plan.batch(n)["weight"] for n in range(40)])
+    assert weights.mean() == pytest.approx(1.0, abs=0.05)
+    assert set(np.unique(weights)) == {0.5, 1.5}
+
+
+def test_products_without_a_photo_are_padding(stores: Stores, pairs: Pairs):
+    batch = BatchPlan(config(0.25), pairs, stores, batch_size=16).batch(0)
+    has = np.isin(batch["product_index"], [0, 2, 3, 4])
+    np.testing.assert_array_equal(batch["product:image/row"], np.where(has, np.arange(16), -1))
+    assert batch["product:image/pixels"][~has].max(initial=0) == 0
+
+
+def test_the_share_of_catalogue_rows_is_what_the_plan_says(stores: Stores, pairs: Pairs):
+    plan = BatchPlan(config(0.25), pairs, stores, batch_size=16)
+    from_catalogue = (plan.batch(3)["query:history"][:, 0] == 0).mean()
+    assert from_catalogue == plan.catalogue_share == 0.25
+
+
+def test_a_shop_without_a_log_trains_from_its_catalogue(stores: Stores, pairs: Pairs):
+    nothing = pairs.take(np.zeros(LOGGED, dtype=bool))
+    plan = BatchPlan(config(0.25), nothing, stores, batch_size=8)
+    assert plan.catalogue_share == 1.0
+    assert plan.batch(0)["query:history"].max() == 0
+    with pytest.raises(TfmmError, match="found none of them"):
+        BatchPlan(config(0.0), nothing, stores, batch_size=8)
+
+
+def test_the_pipeline_starts_at_any_batch_with_static_shapes(stores: Stores, pairs: Pairs):
+    plan = BatchPlan(config(0.25), pairs, stores, batch_size=16)
+    batches = dataset(plan, NO_CHANGE, start=3, stop=5)
+    for spec in batches.element_spec["query"].values():
+        assert spec.shape.is_fully_defined()
+    got = list(batches.as_numpy_iterator())
+    assert len(got) == 2
+    expected = plan.batch(3)
+    np.testing.assert_array_equal(got[0]["product_index"], expected["product_index"])
+    np.testing.assert_array_equal(got[0]["query"]["text/ids"], expected["query:text/ids"])
+    np.testing.assert_array_equal(
+        got[0]["product"]["image/pixels"], expected["product:image/pixels"]
+    )

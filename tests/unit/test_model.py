@@ -1,0 +1,147 @@
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tfmm  # noqa: F401
+from tfmm.config import TrainConfig
+
+tf = pytest.importorskip("tensorflow")
+
+from tfmm._keras import keras  # noqa: E402
+from tfmm.model import TwoTower  # noqa: E402
+
+DIM = 3
+PRODUCTS = 5
+
+
+class Linear(keras.Model):
+    """A tower that maps dense "x" [B, 2] to a unit vector; adds the history when there is one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = keras.layers.Dense(DIM, use_bias=False)
+
+    def call(self, features: dict[str, Any], training: bool = False) -> Any:
+        value = self.dense(features["x"])
+        if "history/mean" in features:
+            value += features["history/mean"]
+        return tf.math.l2_normalize(value, axis=-1)
+
+
+def make(log_q: bool = True) -> TwoTower:
+    keras.utils.set_random_seed(3)
+    probability = np.array([0.5, 0.2, 0.1, 0.1, 0.1], dtype=np.float32)
+    config = TrainConfig(temperature=0.5, log_q=log_q)
+    return TwoTower(config, Linear(), Linear(), dim=DIM, sampling_probability=probability)
+
+
+def inputs(rows: int = 4) -> dict[str, Any]:
+    random = np.random.default_rng(0)
+    index = np.array([0, 1, 0, 2][:rows], dtype=np.int32)
+    product = random.normal(size=(PRODUCTS, 2)).astype(np.float32)
+    history = np.array([[0, 0], [0, 4], [1, 2], [0, 0]][:rows], dtype=np.int32)
+    return {
+        "query": {
+            "x": tf.constant(random.normal(size=(4, 2)).astype(np.float32)[:rows]),
+            "history": tf.constant(history),
+        },
+        "product": {"x": tf.constant(product[index])},
+        "product_index": tf.constant(index),
+        "weight": tf.constant(np.array([1.0, 2.0, 0.5, 1.0], dtype=np.float32)[:rows]),
+    }
+
+
+def test_loss_is_the_weighted_softmax_with_log_q_and_without_accidental_hits():
+    model, batch = make(), inputs()
+    queries = model.embed_queries(batch["query"]).numpy()
+    products = model.embed_products(batch["product"]).numpy()
+    logits = queries @ products.T / 0.5
+    index = batch["product_index"].numpy()
+    logits -= np.log(np.array([0.5, 0.2, 0.1])[index])[None, :]
+    expected = 0.0
+    for row in range(4):
+        others = [c for c in range(4) if c == row or index[c] != index[row]]
+        normaliser = np.log(np.exp(logits[row, others]).sum())
+        expected += batch["weight"].numpy()[row] * (normaliser - logits[row, row]) / 4
+    np.testing.assert_allclose(model.compute_loss(batch).numpy(), expected, rtol=1e-5)
+
+
+def test_log_q_can_be_left_out():
+    with_it, without = make(), make(log_q=False)
+    assert abs(with_it.compute_loss(inputs()) - without.compute_loss(inputs())) > 1e-3
+
+
+def test_history_is_the_mean_of_the_bank():
+    model, batch = make(), inputs()
+    bank = np.random.default_rng(1).normal(size=(PRODUCTS, DIM)).astype(np.float32)
+    before = model.embed_queries(batch["query"]).numpy()
+    model.bank.assign(bank)
+    after = model.embed_queries(batch["query"]).numpy()
+    value = model.query_tower.dense(batch["query"]["x"]).numpy()
+    value[1] += bank[3]
+    value[2] += (bank[0] + bank[1]) / 2
+    expected = value / np.linalg.norm(value, axis=1, keepdims=True)
+    np.testing.assert_allclose(after, expected, rtol=1e-5)
+    np.testing.assert_allclose(after[[0, 3]], before[[0, 3]])
+
+
+def test_training_leaves_the_products_of_the_batch_in_the_bank():
+    model, batch = make(), inputs()
+    model.compute_loss(batch, training=True)
+    products = model.embed_products(batch["product"]).numpy()
+    np.testing.assert_allclose(model.bank.numpy()[[0, 1, 2]], products[[0, 1, 3]], rtol=1e-6)
+    np.testing.assert_array_equal(model.bank.numpy()[[3, 4]], 0)
+
+
+def test_temperature_and_towers_get_gradients():
+    model, batch = make(), inputs()
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(batch, training=True)
+    gradients = tape.gradient(loss, model.trainable_variables)
+    assert len(gradients) == 3
+    assert all(np.abs(np.asarray(gradient)).max() > 0 for gradient in gradients)
+
+
+TWO_REPLICAS = """
+import sys
+sys.path.insert(0, {folder!r})
+import test_model as t
+import tensorflow as tf, numpy as np
+from tfmm.strategy import make_strategy
+strategy = make_strategy("mirrored_cpu")
+assert strategy.num_replicas_in_sync == 2
+def part(value, at):
+    return tf.nest.map_structure(lambda x: x[2 * at : 2 * at + 2], value)
+with strategy.scope():
+    model = t.make()
+    model.compile(optimizer=t.keras.optimizers.SGD(0.1))
+@tf.function
+def step(batch):
+    return strategy.run(lambda b: model.train_step(b)["loss"], args=(batch,))
+batch = t.inputs()
+parts = strategy.experimental_distribute_values_from_function(
+    lambda context: part(batch, context.replica_id_in_sync_group))
+losses = strategy.experimental_local_results(step(parts))
+one = t.make()
+one.compile(optimizer=t.keras.optimizers.SGD(0.1))
+expected = one.train_step(batch)["loss"]
+np.testing.assert_allclose(sum(float(l) for l in losses), float(expected), rtol=1e-5)
+for mine, theirs in zip(model.trainable_variables, one.trainable_variables, strict=True):
+    np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=1e-4, atol=1e-6)
+for local in strategy.experimental_local_results(model.bank):
+    np.testing.assert_allclose(local.numpy(), one.bank.numpy(), rtol=1e-5, atol=1e-6)
+print("equal")
+"""
+
+
+def test_two_replicas_take_the_step_that_one_takes_on_the_same_batch():
+    from pathlib import Path
+
+    code = TWO_REPLICAS.format(folder=str(Path(__file__).parent))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.stdout.strip().endswith("equal"), done.stderr[-3000:]

@@ -1,0 +1,101 @@
+from typing import Any
+
+import numpy as np
+
+from tfmm.config import EventWeights
+from tfmm.data.pairs import LogReader, Pairs, Query
+
+SECOND = 1_000_000
+INDEX = {"a": 0, "b": 1, "c": 2}
+
+
+def event(seconds: float, kind: str, product: str, **extra: Any) -> dict[str, Any]:
+    blank = {"user_id": "u", "session_id": "s", "query_text": "", "query_image": b""}
+    row = blank | {"query_audio": b"", "timestamp_us": int(seconds * SECOND)}
+    return row | {"event_type": kind, "product_id": product} | extra
+
+
+def read(events: list[dict[str, Any]], length: int = 3) -> tuple[list[Query], Pairs]:
+    reader = LogReader(EventWeights(click=1, cart=2, purchase=4), INDEX)
+    queries = list(reader.queries(events))
+    return queries, reader.pairs(history_length=length)
+
+
+def test_impressions_are_no_positives_and_each_query_is_read_once():
+    queries, pairs = read(
+        [
+            event(1, "impression", "a", query_text="red"),
+            event(2, "click", "a", query_text="red"),
+            event(3, "click", "b", query_text="red"),
+            event(4, "click", "c", query_text="red", query_image=b"x"),
+        ]
+    )
+    assert queries == [Query("red", b"", b""), Query("red", b"x", b"")]
+    assert pairs.query.tolist() == [0, 0, 1]
+    assert pairs.product.tolist() == [0, 1, 2]
+
+
+def test_click_cart_and_purchase_after_one_query_are_one_pair_of_the_largest_weight():
+    _, pairs = read(
+        [
+            event(5, "click", "a", query_text="red"),
+            event(9, "purchase", "a", query_text="red"),
+            event(7, "cart", "a", query_text="red"),
+        ]
+    )
+    assert pairs.weight.tolist() == [4.0]
+    assert pairs.timestamp_us.tolist() == [5 * SECOND]
+
+
+def test_history_holds_strictly_earlier_products_without_the_target():
+    _, pairs = read(
+        [
+            event(1, "click", "a", query_text="q1"),
+            event(2, "click", "b", query_text="q2"),
+            event(2, "click", "c", query_text="q3"),
+            event(3, "click", "a", query_text="q4"),
+        ]
+    )
+    # Products count from 1 in histories: a=1, b=2, c=3. The two events at second 2 do not see
+    # each other; the last target, a, does not see itself.
+    assert pairs.history.tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 1], [0, 2, 3]]
+
+
+def test_history_keeps_the_last_products_only():
+    _, pairs = read(
+        [event(t, "click", p, query_text=str(t)) for t, p in enumerate("abcb")] + [], length=1
+    )
+    assert pairs.history[:, 0].tolist() == [0, 1, 2, 3]
+
+
+def test_shoppers_do_not_share_history_and_a_session_stands_in_for_a_missing_user():
+    _, pairs = read(
+        [
+            event(1, "click", "a", user_id="", session_id="s1", query_text="q"),
+            event(2, "click", "b", user_id="", session_id="s2", query_text="q"),
+            event(3, "click", "c", user_id="", session_id="s1", query_text="q"),
+        ]
+    )
+    assert pairs.history.tolist() == [[0, 0, 0], [0, 0, 0], [0, 0, 1]]
+
+
+def test_events_without_query_count_when_there_is_a_history():
+    _, pairs = read([event(1, "purchase", "a"), event(2, "purchase", "b")])
+    assert pairs.product.tolist() == [1]
+    assert pairs.query.tolist() == [-1]
+    assert pairs.history.tolist() == [[0, 0, 1]]
+
+
+def test_a_type_that_weighs_nothing_is_left_out():
+    reader = LogReader(EventWeights(click=0, cart=0, purchase=1), INDEX)
+    assert list(reader.queries([event(1, "click", "a", query_text="x")])) == []
+    assert len(reader.pairs(history_length=2)) == 0
+
+
+def test_pairs_come_in_time_order_whatever_the_order_of_the_log():
+    events = [event(t, "click", "abc"[t % 3], query_text=str(t)) for t in range(6)]
+    _, forward = read(events)
+    _, backward = read(events[::-1])
+    assert forward.timestamp_us.tolist() == sorted(forward.timestamp_us.tolist())
+    np.testing.assert_array_equal(forward.history, backward.history)
+    np.testing.assert_array_equal(forward.product, backward.product)

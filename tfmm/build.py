@@ -1,0 +1,164 @@
+"""The composition root: from a recipe and data to the objects that do the work."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tfmm._keras import keras
+from tfmm.config import Config, config_from_dict
+from tfmm.errors import TfmmError
+from tfmm.features.preprocessor import Preprocessor
+from tfmm.features.text import learn_vocabulary
+from tfmm.records.tfrecord import PreparedData
+from tfmm.towers.hub import load_text_preprocessing
+from tfmm.towers.tower import build_towers
+
+MANIFEST, CONFIG, VOCABULARY, POPULARITY = (
+    "manifest.json",
+    "config.json",
+    "vocabulary.txt",
+    "popularity.npz",
+)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run, ready for export.
+
+    Attributes:
+      config: The recipe it was trained with.
+      vocabulary: WordPieces.
+      query_tower: The query tower, weights restored.
+      product_tower: The product tower, weights restored.
+      manifest: What training recorded: data fingerprint, split, validation recall.
+      counts: Weight of each product id in the training log.
+    """
+
+    config: Config
+    vocabulary: list[str]
+    query_tower: keras.Model
+    product_tower: keras.Model
+    manifest: dict[str, Any]
+    counts: Mapping[str, float]
+
+    def make_preprocessor(self, product_ids: Sequence[str]) -> Preprocessor:
+        """The host half, for the catalogue with these product ids."""
+        return make_preprocessor(self.config, self.vocabulary, product_ids)
+
+    def popularity(self, product_ids: Sequence[str]) -> npt.NDArray[np.float32]:
+        """What each product counts in the training log, [N]; 0 for new products."""
+        return np.array([self.counts.get(p, 0.0) for p in product_ids], dtype=np.float32)
+
+
+def make_preprocessor(
+    config: Config, vocabulary: Sequence[str], product_ids: Sequence[str]
+) -> Preprocessor:
+    """The host half of a recipe."""
+    preprocessing = None
+    if config.text.handle and config.text.preprocessing:
+        preprocessing = load_text_preprocessing(
+            config.text.preprocessing, config.text.max_product_tokens
+        )
+    return Preprocessor(
+        config,
+        vocabulary=vocabulary,
+        product_ids=product_ids,
+        text_preprocessing=preprocessing,
+    )
+
+
+def make_vocabulary(config: Config, prepared: PreparedData) -> list[str]:
+    """WordPieces learnt from the catalogue's text columns."""
+    check_columns(config, prepared)
+    fields = config.catalogue.text
+    texts = (row[name] for row in prepared.rows("products", fields) for name in fields if row[name])
+    return learn_vocabulary(texts, size=config.text.vocabulary_size, case=config.text.case)
+
+
+def check_columns(config: Config, prepared: PreparedData) -> None:
+    """Checks that the catalogue has the columns that the recipe names.
+
+    Raises:
+      TfmmError: It has not.
+    """
+    known = prepared.schema("products")
+    for key in ("text", "returned", "facets", "ranges"):
+        for name in getattr(config.catalogue, key):
+            if name not in known:
+                raise TfmmError(
+                    f"catalogue.{key}: expected columns among {', '.join(sorted(known))},"
+                    f" received {name}"
+                )
+
+
+def make_towers(config: Config, vocabulary: Sequence[str]) -> tuple[keras.Model, keras.Model]:
+    """Query and product tower with fresh heads, encoders from their hub modules."""
+    keras.utils.set_random_seed(config.seed)
+    return build_towers(config, vocabulary_size=len(vocabulary))
+
+
+def encode_frozen(
+    query_tower: keras.Model,
+) -> Callable[[Mapping[str, npt.NDArray[Any]]], dict[str, npt.NDArray[Any]]]:
+    """A function that replaces the raw features of frozen encoders by their outputs."""
+    frozen = {name: e for name, e in query_tower.encoders.items() if e.is_frozen}
+
+    def encode(features: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        kept = {k: v for k, v in features.items() if k.split("/")[0] not in frozen}
+        for name, encoder in frozen.items():
+            if f"{name}/row" in features:
+                kept[f"{name}/row"] = features[f"{name}/row"]
+                prefix = f"{name}/"
+                raw = {
+                    k.removeprefix(prefix): tf.convert_to_tensor(v)
+                    for k, v in features.items()
+                    if k.startswith(prefix) and k != f"{name}/row"
+                }
+                kept[f"{name}/encoded"] = encoder.encode(raw).numpy()
+        return kept
+
+    return encode
+
+
+def write_vocabulary(run: Path, vocabulary: Sequence[str]) -> None:
+    """Writes the run's vocabulary, one WordPiece a line."""
+    staging = run / f".{VOCABULARY}"
+    staging.write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    staging.replace(run / VOCABULARY)
+
+
+def read_vocabulary(run: Path) -> list[str]:
+    """The run's vocabulary."""
+    return (run / VOCABULARY).read_text(encoding="utf-8").rstrip("\n").split("\n")
+
+
+def load_run(run: str | Path) -> Trained:
+    """Loads what training left in a run directory.
+
+    Raises:
+      TfmmError: The directory holds no finished run.
+    """
+    folder = Path(run)
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TfmmError(
+            f"{folder}: expected a finished run of tfmm train, found no {MANIFEST}"
+        ) from error
+    config = config_from_dict(manifest["config"], where=str(folder / MANIFEST))
+    vocabulary = read_vocabulary(folder)
+    query_tower, product_tower = make_towers(config, vocabulary)
+    checkpoint = tf.train.Checkpoint(query_tower=query_tower, product_tower=product_tower)
+    status = checkpoint.read(str(folder / manifest["weights"]))
+    status.expect_partial().assert_existing_objects_matched()
+    with np.load(folder / POPULARITY) as saved:
+        counts = dict(zip(saved["product_id"].tolist(), saved["count"].tolist(), strict=True))
+    return Trained(config, vocabulary, query_tower, product_tower, manifest, counts)

@@ -1,0 +1,144 @@
+"""The command line: one command a workflow; an error is one line and status 2."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from tfmm import __version__
+from tfmm.config import Strategy, load_config
+from tfmm.errors import RequirementMissedError, TfmmError
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+class _Group(click.Group):
+    """Turns the errors of a user into one line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RequirementMissedError as error:
+            click.echo(f"tfmm: {error}", err=True)
+            sys.exit(1)
+        except TfmmError as error:
+            click.echo(f"tfmm: {error}", err=True)
+            sys.exit(2)
+
+
+def _recipe(command: Any) -> Any:
+    command = click.option(
+        "--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override one recipe key."
+    )(command)
+    return click.option(
+        "--recipe", type=FILE, default=None, help="A .toml recipe; without it, the defaults."
+    )(command)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, package_name="tfmm")
+def main() -> None:
+    """Multimodal product search and recommendation."""
+
+
+@main.command()
+@click.argument("dataset", type=FOLDER)
+@click.argument("out", type=FOLDER)
+@_recipe
+def prepare(dataset: Path, out: Path, recipe: Path | None, overrides: tuple[str, ...]) -> None:
+    """Check DATASET's tables and media and write them to OUT as TFRecord shards."""
+    from tfmm.workflows.prepare import prepare as run_prepare  # noqa: PLC0415
+
+    manifest = run_prepare(dataset, out, config=load_config(recipe, overrides))
+    for name, table in manifest["tables"].items():
+        counts = f"read {table['read']}, written {table['written']}, rejected {table['rejected']}"
+        click.echo(f"{name}: {counts}")
+
+
+@main.command()
+@click.argument("data", type=FOLDER)
+@click.option("--run", "run_folder", type=FOLDER, required=True, help="The run directory.")
+@click.option("--strategy", type=click.Choice(get_args(Strategy)), default=None)
+@click.option("--restart", is_flag=True, help="Throw an earlier run in the directory away.")
+@_recipe
+def train(
+    data: Path,
+    run_folder: Path,
+    strategy: Strategy | None,
+    restart: bool,
+    recipe: Path | None,
+    overrides: tuple[str, ...],
+) -> None:
+    """Train the towers on prepared DATA; continues an interrupted run."""
+    from tfmm.workflows.train import train as run_train  # noqa: PLC0415
+
+    config = load_config(recipe, overrides)
+    manifest = run_train(data, run_folder, config=config, strategy=strategy, restart=restart)
+    metrics = ", ".join(f"{name} {value:.4f}" for name, value in manifest["metrics"].items())
+    click.echo(f"{run_folder}: {manifest['steps']} steps, {manifest['seconds']} s, {metrics}")
+
+
+@main.command()
+@click.argument("run_folder", metavar="RUN", type=FOLDER)
+@click.argument("data", type=FOLDER)
+@click.option("--saved-models", type=FOLDER, default=Path("saved_models"), show_default=True)
+def export(run_folder: Path, data: Path, saved_models: Path) -> None:
+    """Publish RUN with the products of DATA as the next version of a SavedModel."""
+    from tfmm.workflows.export import export as run_export  # noqa: PLC0415
+
+    click.echo(str(run_export(run_folder, data, saved_models=saved_models)))
+
+
+@main.command()
+@click.argument("saved_model", type=FOLDER)
+@click.argument("data", type=FOLDER)
+@click.option("--on", type=click.Choice(["auto", "judgments", "events"]), default="auto")
+@click.option(
+    "--require",
+    multiple=True,
+    metavar="[KIND:]METRIC=VALUE",
+    help="Exit with status 1 when a figure is below VALUE.",
+)
+@click.option("--json", "json_path", type=FILE, default=None, help="Write the figures as JSON.")
+def evaluate(
+    saved_model: Path, data: Path, on: str, require: tuple[str, ...], json_path: Path | None
+) -> None:
+    """Measure the exported SAVED_MODEL on the judgments or held-out events of DATA."""
+    from tfmm.workflows.evaluate import evaluate as run_evaluate  # noqa: PLC0415
+
+    run_evaluate(saved_model, data, on=on, require=require, json_path=json_path)
+
+
+@main.command()
+@click.argument("saved_model", type=FOLDER)
+@click.option("--text", default="", help="Words.")
+@click.option("--image", type=FILE, default=None, help="A photo.")
+@click.option("--audio", type=FILE, default=None, help="A spoken phrase.")
+@click.option("--like", multiple=True, metavar="PRODUCT_ID", help="A product looked at before.")
+@click.option("-k", type=int, default=10, show_default=True, help="Number of hits.")
+def search(
+    saved_model: Path,
+    text: str,
+    image: Path | None,
+    audio: Path | None,
+    like: tuple[str, ...],
+    k: int,
+) -> None:
+    """Ask an exported SAVED_MODEL; print the hits as a table."""
+    from tfmm.workflows.search import search as run_search  # noqa: PLC0415
+
+    click.echo(run_search(saved_model, text=text, image=image, audio=audio, like=like, k=k))
+
+
+@main.command()
+@click.argument("saved_model", type=FOLDER)
+@click.option("--stock", is_flag=True, help="Fail unless stock TensorFlow Serving can load it.")
+def inspect(saved_model: Path, stock: bool) -> None:
+    """Show an exported SAVED_MODEL: manifest, signatures, operations."""
+    from tfmm.workflows.inspect import inspect as run_inspect  # noqa: PLC0415
+
+    click.echo(run_inspect(saved_model, stock=stock))

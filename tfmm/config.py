@@ -1,0 +1,429 @@
+"""The recipe: one tree of frozen dataclasses, read from TOML. Loads without TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from tfmm.errors import TfmmError
+
+Fusion = Literal["weighted", "concat", "attention", "mlp_fm"]
+IndexKind = Literal["auto", "exact", "scann"]
+Modality = Literal["text", "image", "audio", "history"]
+Strategy = Literal["auto", "cpu", "gpu", "multi_gpu", "tpu", "mirrored_cpu"]
+
+
+@dataclass(frozen=True)
+class CatalogueConfig:
+    """What of a product is read, and how.
+
+    Attributes:
+      text: Columns whose text the product tower reads, in this order.
+      returned: Columns that a hit carries beside its id and score.
+      facets: Columns whose values a query may restrict.
+      ranges: Numeric columns that a query may bound below and above.
+      history_length: Width H of the `history` input.
+      exclude_length: Width X of the `exclude` input.
+      facet_values: Width M of each facet's input.
+      max_k: The largest k that a query may ask for.
+      default_k: The k of a query that names none.
+    """
+
+    text: tuple[str, ...] = ("title", "description")
+    returned: tuple[str, ...] = ("title", "price")
+    facets: tuple[str, ...] = ("category", "brand")
+    ranges: tuple[str, ...] = ("price",)
+    history_length: int = 16
+    exclude_length: int = 64
+    facet_values: int = 8
+    max_k: int = 1000
+    default_k: int = 10
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """How a dataset folder becomes TFRecord shards.
+
+    Attributes:
+      shards: Files a table is written to.
+      max_reject_fraction: The largest share of a table's rows that may be bad.
+      max_image_pixels: Photos with more pixels are rejected from their header alone.
+      max_audio_seconds: Longer sounds are rejected.
+    """
+
+    shards: int = 8
+    max_reject_fraction: float = 0.05
+    max_image_pixels: int = 64_000_000
+    max_audio_seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The text modality; `handle = ""` leaves it out.
+
+    Attributes:
+      handle: "small" for tfmm's own module, else a TF-Hub handle or a folder.
+      preprocessing: Handle of a text preprocessing module in front of the encoder; "" tokenises
+        with the vocabulary learnt from the catalogue.
+      trainable: Whether training changes the encoder.
+      width: Output width of the small module.
+      vocabulary_size: WordPieces to learn.
+      max_query_tokens: Tokens kept of a query.
+      max_product_tokens: Tokens kept of a product.
+      ngram_buckets: Hash buckets of the character n-grams that stand beside WordPieces in the
+        small module, so that misspellings stay close to their words; 0 turns them off.
+      case: "fold" ignores case and accents, "keep" preserves both.
+    """
+
+    handle: str = "small"
+    preprocessing: str = ""
+    trainable: bool = True
+    width: int = 128
+    vocabulary_size: int = 8000
+    max_query_tokens: int = 24
+    max_product_tokens: int = 64
+    ngram_buckets: int = 16_384
+    case: Literal["fold", "keep"] = "fold"
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """The image modality; `handle = ""` leaves it out.
+
+    Attributes:
+      handle: "small" for tfmm's own module, else a TF-Hub feature-vector handle or a folder.
+      trainable: Whether training changes the encoder.
+      height_px: Height that the encoder sees.
+      width_px: Width that the encoder sees.
+      width: Output width of the small module.
+      channels: Channels of each stage of the small module; every stage halves the resolution.
+    """
+
+    handle: str = "small"
+    trainable: bool = True
+    height_px: int = 64
+    width_px: int = 64
+    width: int = 128
+    channels: tuple[int, ...] = (32, 64, 128, 192)
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """The audio modality; `handle = ""` leaves it out.
+
+    Attributes:
+      handle: "small" for tfmm's own module, else a TF-Hub handle or a folder.
+      front: What the encoder reads: "log_mel" frames, or the 16 kHz "waveform" (YAMNet-like).
+      trainable: Whether training changes the encoder.
+      seconds: Length that a sound is cut or padded to.
+      mel_bins: Mel bands of a frame.
+      frame_ms: Window of a frame in milliseconds.
+      hop_ms: Step between frames in milliseconds.
+      width: Output width of the small module.
+      channels: Channels of the small module's convolutions over time.
+    """
+
+    handle: str = "small"
+    front: Literal["log_mel", "waveform"] = "log_mel"
+    trainable: bool = True
+    seconds: float = 3.0
+    mel_bins: int = 40
+    frame_ms: float = 25.0
+    hop_ms: float = 20.0
+    width: int = 128
+    channels: int = 128
+
+
+@dataclass(frozen=True)
+class TowerConfig:
+    """How modalities become one unit vector.
+
+    Attributes:
+      dim: Width D of the embedding.
+      width: Width of the modality tokens that fusion sees.
+      fusion: How the tokens of the modalities that are present are joined.
+      shared_encoders: Whether query and product tower use the same encoders.
+      query: Modalities of a query.
+      product: Modalities of a product.
+      hub_dir: Where tfmm's own TF-Hub modules are built.
+    """
+
+    dim: int = 64
+    width: int = 128
+    fusion: Fusion = "weighted"
+    shared_encoders: bool = True
+    query: tuple[Modality, ...] = ("text", "image", "audio", "history")
+    product: tuple[Modality, ...] = ("text", "image")
+    hub_dir: str = "saved_models/hub"
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Changes made to training inputs only, all as probabilities or fractions in 0..1.
+
+    Attributes:
+      crop: Largest fraction of a photo's side cut away.
+      flip: Probability of mirroring a photo left to right.
+      colour: Strength of brightness, contrast and saturation changes.
+      frequency_mask: Largest fraction of mel bands masked (SpecAugment).
+      time_mask: Largest fraction of frames masked (SpecAugment).
+      token_dropout: Probability of dropping a token.
+      modality_dropout: Probability of dropping a modality where another remains.
+    """
+
+    crop: float = 0.15
+    flip: float = 0.5
+    colour: float = 0.2
+    frequency_mask: float = 0.2
+    time_mask: float = 0.1
+    token_dropout: float = 0.1
+    modality_dropout: float = 0.2
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """The split by time. Dates win over fractions; all bounds are UTC.
+
+    Attributes:
+      validation_fraction: Share of the positive events, before the test, that validate.
+      test_fraction: Share of the positive events, the last ones, kept for the test.
+      validation_from: First instant of the validation period, ISO 8601, or "".
+      test_from: First instant of the test period, ISO 8601, or "".
+    """
+
+    validation_fraction: float = 0.05
+    test_fraction: float = 0.1
+    validation_from: str = ""
+    test_from: str = ""
+
+
+@dataclass(frozen=True)
+class EventWeights:
+    """What one positive event of each type counts in the loss; 0 leaves the type out."""
+
+    click: float = 1.0
+    cart: float = 2.0
+    purchase: float = 4.0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Training.
+
+    Attributes:
+      strategy: Distribution strategy, "auto" takes the best that is there.
+      batch_size: Pairs a step, over all replicas.
+      catalogue_share: Share of each batch made from the catalogue alone: a product's words or
+        photo ask for that product. Brings products without clicks and rare words into training.
+      epochs: Passes over the training pairs.
+      max_steps: Upper bound of the steps; 0 for none.
+      learning_rate: Peak of Adam's learning rate.
+      warmup_steps: Steps in which it rises; it then falls to 0 along a cosine.
+      weight_decay: Decoupled weight decay.
+      temperature: Where the learnt softmax temperature starts.
+      log_q: Whether logits are corrected by the item's sampling probability.
+      checkpoint_steps: Steps between checkpoints.
+      validate_steps: Steps between validations; 0 for once an epoch.
+      patience: Validations without a better recall before training stops; 0 never stops early.
+      jit_compile: Whether the step is compiled by XLA.
+      weights: What an event counts.
+    """
+
+    strategy: Strategy = "auto"
+    batch_size: int = 256
+    catalogue_share: float = 0.25
+    epochs: int = 10
+    max_steps: int = 0
+    learning_rate: float = 1e-3
+    warmup_steps: int = 100
+    weight_decay: float = 1e-4
+    temperature: float = 0.07
+    log_q: bool = True
+    checkpoint_steps: int = 200
+    validate_steps: int = 0
+    patience: int = 3
+    jit_compile: bool = False
+    weights: EventWeights = field(default_factory=EventWeights)
+
+
+@dataclass(frozen=True)
+class IndexConfig:
+    """The index; only `kind = "auto"` may take exact search for a small catalogue.
+
+    Attributes:
+      kind: "exact", "scann" or "auto".
+      auto_exact_below: With "auto", catalogues smaller than this are searched exactly.
+      leaves: ScaNN partitions; 0 takes 2 sqrt(N).
+      leaves_to_search: Partitions searched a query; 0 derives it from `leaves`.
+      reorder: Candidates scored again with full vectors; 0 derives it from k.
+      dimensions_per_block: Dimensions an asymmetric-hashing code covers.
+      anisotropic_threshold: ScaNN's anisotropic quantisation threshold.
+    """
+
+    kind: IndexKind = "auto"
+    auto_exact_below: int = 20_000
+    leaves: int = 0
+    leaves_to_search: int = 0
+    reorder: int = 0
+    dimensions_per_block: int = 2
+    anisotropic_threshold: float = 0.2
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Evaluation.
+
+    Attributes:
+      ks: Cut-offs of the metrics.
+      bootstrap_samples: Resamples behind a confidence interval.
+      mask_seen: On held-out events, whether products that a shopper has already interacted with
+        are excluded from the ranking and from the targets.
+      seen_types: Event types that make a product seen.
+      target_types: Event types that make a held-out product a target.
+    """
+
+    ks: tuple[int, ...] = (1, 5, 10, 50, 100)
+    bootstrap_samples: int = 1000
+    mask_seen: bool = True
+    seen_types: tuple[str, ...] = ("purchase",)
+    target_types: tuple[str, ...] = ("purchase",)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A recipe. `name` names the model below `saved_models/`."""
+
+    name: str = "model"
+    seed: int = 0
+    catalogue: CatalogueConfig = field(default_factory=CatalogueConfig)
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    image: ImageConfig = field(default_factory=ImageConfig)
+    audio: AudioConfig = field(default_factory=AudioConfig)
+    tower: TowerConfig = field(default_factory=TowerConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    index: IndexConfig = field(default_factory=IndexConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+
+def load_config(path: str | Path | None, overrides: tuple[str, ...] = ()) -> Config:
+    """Reads a recipe and applies overrides.
+
+    Args:
+      path: A TOML file, or None for the defaults.
+      overrides: Strings `a.b=value`; a value is TOML, or else taken as a plain string.
+
+    Raises:
+      TfmmError: The file cannot be read, or a key or a value is not one that a recipe has.
+    """
+    tree: dict[str, Any] = {}
+    if path is not None:
+        try:
+            tree = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise TfmmError(f"recipe: expected a readable TOML file, received {path}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise TfmmError(f"{path}: expected TOML, received: {error}") from error
+    for override in overrides:
+        _override(tree, override)
+    return config_from_dict(tree, where=str(path) if path else "recipe")
+
+
+def config_from_dict(tree: dict[str, Any], where: str = "recipe") -> Config:
+    """Builds a checked `Config` from plain values, as `config_to_dict` writes them."""
+    config: Config = _build(Config, tree, where, "")
+    _check(config, where)
+    return config
+
+
+def config_to_dict(config: Config) -> dict[str, Any]:
+    """Plain values of a recipe, as JSON and TOML can hold them."""
+    return dataclasses.asdict(config)
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise TfmmError(f"--set: expected a.b=value, received {override!r}")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, leaf = key.strip().split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise TfmmError(f"--set {key}: expected a table at {parent!r}, found a value")
+    tree[leaf] = value
+
+
+def _build(kind: Any, tree: Any, where: str, prefix: str) -> Any:
+    if not isinstance(tree, dict):
+        raise TfmmError(f"{where}: {prefix or 'recipe'}: expected a table, received {tree!r}")
+    hints = get_type_hints(kind)
+    unknown = sorted(set(tree) - set(hints))
+    if unknown:
+        known = ", ".join(sorted(hints))
+        raise TfmmError(
+            f"{where}: {prefix}{unknown[0]}: expected one of {known}, received this key"
+        )
+    values = {
+        name: _convert(hints[name], value, where, f"{prefix}{name}") for name, value in tree.items()
+    }
+    return kind(**values)
+
+
+def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, where, f"{key}.")
+    origin = get_origin(hint)
+    if origin is Literal:
+        if value in get_args(hint):
+            return value
+        choices = ", ".join(map(str, get_args(hint)))
+        raise TfmmError(f"{where}: {key}: expected one of {choices}, received {value!r}")
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise TfmmError(f"{where}: {key}: expected a list, received {value!r}")
+        return tuple(_convert(get_args(hint)[0], item, where, key) for item in value)
+    if origin in (Union, types.UnionType):
+        raise AssertionError(f"recipes have no unions: {key}")
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not hint:
+        raise TfmmError(f"{where}: {key}: expected {hint.__name__}, received {value!r}")
+    return value
+
+
+def _check(config: Config, where: str) -> None:
+    bounds: list[tuple[str, float, float, float]] = [
+        ("catalogue.history_length", config.catalogue.history_length, 1, 1024),
+        ("catalogue.exclude_length", config.catalogue.exclude_length, 1, 65_536),
+        ("catalogue.facet_values", config.catalogue.facet_values, 1, 1024),
+        ("catalogue.max_k", config.catalogue.max_k, 1, 100_000),
+        ("catalogue.default_k", config.catalogue.default_k, 1, config.catalogue.max_k),
+        ("prepare.shards", config.prepare.shards, 1, 100_000),
+        ("prepare.max_reject_fraction", config.prepare.max_reject_fraction, 0, 1),
+        ("text.vocabulary_size", config.text.vocabulary_size, 100, 1_000_000),
+        ("tower.dim", config.tower.dim, 2, 4096),
+        ("train.batch_size", config.train.batch_size, 2, 1_000_000),
+        ("train.catalogue_share", config.train.catalogue_share, 0, 1),
+        ("train.temperature", config.train.temperature, 1e-3, 10),
+        ("split.validation_fraction", config.split.validation_fraction, 0, 0.9),
+        ("split.test_fraction", config.split.test_fraction, 0, 0.9),
+    ]
+    for key, value, low, high in bounds:
+        if not low <= value <= high:
+            raise TfmmError(f"{where}: {key}: expected {low}..{high}, received {value}")
+    if not config.name or any(c in config.name for c in "/\\\0") or config.name.startswith("."):
+        raise TfmmError(f"{where}: name: expected a folder name, received {config.name!r}")
+    if "history" in config.tower.product:
+        raise TfmmError(f"{where}: tower.product: expected text, image, audio, received history")
+    if not config.tower.query or not config.tower.product:
+        raise TfmmError(f"{where}: tower: expected at least one modality a side, received none")

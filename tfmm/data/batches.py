@@ -1,0 +1,295 @@
+"""Training batches of static shape, as a tf.data pipeline that can start at any step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tfmm.config import AugmentConfig, Config
+from tfmm.data.augment import augment
+from tfmm.data.pairs import Pairs
+from tfmm.data.store import ROW, Arrays, FeatureStore
+from tfmm.errors import TfmmError
+
+MEDIA = ("text", "image", "audio")
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Preprocessed features of everything that training reads.
+
+    Attributes:
+      products: Row = product index.
+      queries: Row = `Pairs.query`.
+      catalogue_queries: Row = product index * variants + variant.
+      variants: Catalogue queries a product.
+    """
+
+    products: FeatureStore
+    queries: FeatureStore
+    catalogue_queries: FeatureStore
+    variants: int
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """A source of pairs with the same modalities; `quota` of them are in every batch."""
+
+    quota: int
+    size: int
+    modalities: tuple[str, ...]
+    query_rows: Callable[[Rows, Rows], dict[str, tuple[FeatureStore, Rows]]]
+    product: npt.NDArray[np.int32]
+    weight: npt.NDArray[np.float32]
+    history: npt.NDArray[np.int32] | None
+
+
+class BatchPlan:
+    """Says which pairs make up batch number e, for any e.
+
+    Pairs are grouped by the modalities of their query and every batch holds the same number of
+    each group, so shapes are static (XLA, TPU) and an encoder computes no row that lacks its
+    modality. Each group is shuffled anew on every pass. The plan is a function of the seed and e
+    alone: training that was interrupted continues with the batch it would have seen.
+
+    Attributes:
+      batch_size: Rows of a batch, B.
+      batches_per_epoch: Batches in which the log is passed once.
+      catalogue_share: Share of a batch that is drawn uniformly from the catalogue.
+    """
+
+    def __init__(self, config: Config, pairs: Pairs, stores: Stores, *, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self._config = config
+        self._stores = stores
+        self._streams = _streams(config, pairs, stores, batch_size)
+        self._orders: dict[tuple[int, int], Rows] = {}
+        logged = sum(stream.quota for stream in self._streams if stream.history is not None)
+        self.catalogue_share = 1.0 - logged / batch_size
+        total = len(pairs) if logged else stores.products.rows
+        self.batches_per_epoch = max(1, -(-total // (logged or batch_size)))
+
+    def batch(self, number: int) -> Arrays:
+        """Batch `number` as one flat dict; see `dataset` for the names."""
+        chosen = [self._draw(at, number) for at in range(len(self._streams))]
+        products = np.concatenate(
+            [stream.product[rows] for stream, (rows, _) in zip(self._streams, chosen, strict=True)]
+        )
+        weights = [s.weight[rows] for s, (rows, _) in zip(self._streams, chosen, strict=True)]
+        flat: Arrays = {
+            "product_index": products.astype(np.int32),
+            "weight": np.concatenate(weights).astype(np.float32),
+        }
+        flat |= {f"query:{name}": value for name, value in self._query_features(chosen).items()}
+        product_features = self._product_features(products.astype(np.int64))
+        return flat | {f"product:{name}": value for name, value in product_features.items()}
+
+    def _draw(self, at: int, number: int) -> tuple[Rows, Rows]:
+        """Rows of stream `at` in batch `number`, and the pass over the stream each belongs to."""
+        stream = self._streams[at]
+        positions = np.arange(number * stream.quota, (number + 1) * stream.quota)
+        passes = positions // stream.size
+        rows = np.array(
+            [
+                self._order(at, int(p))[position % stream.size]
+                for p, position in zip(passes, positions, strict=True)
+            ],
+            dtype=np.int64,
+        )
+        return rows, passes
+
+    def _order(self, at: int, number: int) -> Rows:
+        if (at, number) not in self._orders:
+            self._orders = {key: v for key, v in self._orders.items() if key[0] != at} | {
+                key: v for key, v in self._orders.items() if key == (at, number - 1)
+            }
+            random = np.random.default_rng([self._config.seed, at, number])
+            self._orders[at, number] = random.permutation(self._streams[at].size)
+        return self._orders[at, number]
+
+    def _query_features(self, chosen: list[tuple[Rows, Rows]]) -> Arrays:
+        width = self._config.catalogue.history_length
+        history = np.zeros((self.batch_size, width), dtype=np.int32)
+        parts: dict[str, list[Arrays]] = {}
+        start = 0
+        for stream, (rows, passes) in zip(self._streams, chosen, strict=True):
+            where = np.arange(start, start + stream.quota, dtype=np.int32)
+            for modality, (store, entries) in stream.query_rows(rows, passes).items():
+                part = store.gather(modality, entries)
+                parts.setdefault(modality, []).append(part | {modality + ROW: where})
+            if stream.history is not None:
+                history[where] = stream.history[rows]
+            start += stream.quota
+        features: Arrays = {"row": np.arange(self.batch_size, dtype=np.int32), "history": history}
+        for modality, list_of_parts in parts.items():
+            for name in list_of_parts[0]:
+                if name != "row" and name.startswith(modality):
+                    features[name] = np.concatenate([part[name] for part in list_of_parts])
+        return features
+
+    def _product_features(self, products: Rows) -> Arrays:
+        features: Arrays = {"row": np.arange(len(products), dtype=np.int32)}
+        for modality in self._config.tower.product:
+            if modality in self._stores.products.modalities():
+                present = self._stores.products.has(modality)[products]
+                features[modality + ROW] = np.where(present, features["row"], np.int32(-1))
+                features |= self._stores.products.gather(modality, products)
+        return features
+
+
+def dataset(plan: BatchPlan, config: AugmentConfig, *, start: int, stop: int) -> tf.data.Dataset:
+    """Batches `start` to `stop` - 1, augmented.
+
+    Yields:
+      {"query": packed features, "product": packed features, "product_index": int32 [B],
+      "weight": float32 [B]}; every shape is static.
+    """
+    example = plan.batch(start)
+    names = sorted(example)
+
+    def assemble(number: Any) -> list[Any]:
+        batch = plan.batch(int(number))
+        return [batch[name] for name in names]
+
+    def load(number: tf.Tensor) -> dict[str, tf.Tensor]:
+        values = tf.numpy_function(
+            assemble, [number], [tf.as_dtype(example[name].dtype) for name in names]
+        )
+        for name, value in zip(names, values, strict=True):
+            value.set_shape(example[name].shape)
+        return _nested(dict(zip(names, values, strict=True)))
+
+    def change(batch: dict[str, Any]) -> dict[str, Any]:
+        return batch | {side: augment(batch[side], config) for side in ("query", "product")}
+
+    steps = tf.data.Dataset.range(start, stop)
+    batches = steps.map(load, num_parallel_calls=1)
+    return batches.map(change, num_parallel_calls=2, deterministic=True).prefetch(2)
+
+
+def _nested(flat: dict[str, tf.Tensor]) -> dict[str, Any]:
+    nested: dict[str, Any] = {"query": {}, "product": {}}
+    for name, value in flat.items():
+        side, colon, feature = name.partition(":")
+        if colon:
+            nested[side][feature] = value
+        else:
+            nested[name] = value
+    return nested
+
+
+def _streams(config: Config, pairs: Pairs, stores: Stores, batch_size: int) -> list[_Stream]:
+    usable = [m for m in MEDIA if m in config.tower.query]
+    groups = _groups(pairs, stores.queries, usable)
+    sides = _catalogue_sides(config, stores)
+    share = config.train.catalogue_share if sides else 0.0
+    for_catalogue = round(batch_size * (share if groups else 1.0))
+    quotas = _quotas([len(rows) for _, rows in groups], batch_size - for_catalogue)
+    mean_weight = float(pairs.weight.mean()) if len(pairs) else 1.0
+    streams = [
+        _log_stream(quota, modalities, pairs.take(rows), (stores.queries, mean_weight))
+        for quota, (modalities, rows) in zip(quotas, groups, strict=True)
+    ]
+    for quota, side in zip(_quotas([1] * len(sides), for_catalogue), sides, strict=True):
+        streams.append(_catalogue_stream(quota, side, stores))
+    streams = [stream for stream in streams if stream.quota]
+    if not streams:
+        raise TfmmError(
+            "training pairs: expected clicks, carts or purchases with a query or a history, or"
+            " train.catalogue_share > 0 with product text or photos, found none of them"
+        )
+    return streams
+
+
+def _groups(
+    pairs: Pairs, queries: FeatureStore, usable: list[str]
+) -> list[tuple[tuple[str, ...], Rows]]:
+    """Pairs by the set of modalities that their query holds; pairs with nothing usable go."""
+    code = np.zeros(len(pairs), dtype=np.int64)
+    for bit, modality in enumerate(usable):
+        has = queries.has(modality)
+        if len(has):
+            code += np.where(pairs.query >= 0, has[pairs.query], False).astype(np.int64) << bit
+    code = np.where((code > 0) | (pairs.history > 0).any(axis=1), code, -1)
+    return [
+        (
+            tuple(m for bit, m in enumerate(usable) if value >> bit & 1),
+            np.flatnonzero(code == value),
+        )
+        for value in sorted(set(code.tolist()) - {-1})
+    ]
+
+
+def _catalogue_sides(config: Config, stores: Stores) -> list[str]:
+    have = stores.products.modalities()
+    return [
+        m
+        for m in ("text", "image")
+        if m in config.tower.query and m in config.tower.product and m in have
+    ]
+
+
+def _quotas(sizes: list[int], total: int) -> list[int]:
+    """Shares `total` rows out by size, at least one to each while there are enough."""
+    if not sizes or total <= 0:
+        return [0] * len(sizes)
+    if total < len(sizes):
+        raise TfmmError(
+            f"train.batch_size: expected at least {len(sizes)} rows of a replica's batch for"
+            f" {len(sizes)} kinds of query, received {total}"
+        )
+    exact = np.array(sizes) / sum(sizes) * (total - len(sizes))
+    quotas = exact.astype(np.int64) + 1
+    for at in np.argsort(exact.astype(np.int64) - exact, kind="stable")[: total - quotas.sum()]:
+        quotas[at] += 1
+    return [int(quota) for quota in quotas]
+
+
+def _log_stream(
+    quota: int,
+    modalities: tuple[str, ...],
+    pairs: Pairs,
+    scale: tuple[FeatureStore, float],
+) -> _Stream:
+    store, mean_weight = scale
+
+    def query_rows(rows: Rows, passes: Rows) -> dict[str, tuple[FeatureStore, Rows]]:
+        return dict.fromkeys(modalities, (store, pairs.query[rows]))
+
+    return _Stream(
+        quota,
+        len(pairs),
+        modalities,
+        query_rows,
+        pairs.product,
+        pairs.weight / mean_weight,
+        pairs.history,
+    )
+
+
+def _catalogue_stream(quota: int, modality: str, stores: Stores) -> _Stream:
+    """A product's own words, or its own photo, ask for it."""
+    present = np.flatnonzero(stores.products.has(modality))
+
+    def query_rows(rows: Rows, passes: Rows) -> dict[str, tuple[FeatureStore, Rows]]:
+        products = present[rows]
+        if modality == "text":
+            variants = products * stores.variants + passes % stores.variants
+            return {"text": (stores.catalogue_queries, variants)}
+        return {modality: (stores.products, products)}
+
+    return _Stream(
+        quota,
+        len(present),
+        (modality,),
+        query_rows,
+        present.astype(np.int32),
+        np.ones(len(present), dtype=np.float32),
+        None,
+    )

@@ -1,0 +1,139 @@
+"""From prepared records to the feature stores of training, through the one Preprocessor."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tfmm.config import Config
+from tfmm.data.batches import Stores
+from tfmm.data.catalogue_queries import catalogue_queries
+from tfmm.data.pairs import COLUMNS, LogReader, Pairs, Query
+from tfmm.data.store import FeatureStore
+from tfmm.features.preprocessor import Preprocessor
+from tfmm.records.tfrecord import PreparedData
+
+VARIANTS = 8
+BATCH = 256
+Encode = Callable[[Mapping[str, npt.NDArray[Any]]], dict[str, npt.NDArray[Any]]]
+Advance = Callable[[int], None]
+
+
+class StoreBuilder:
+    """Builds, or finds already built, the stores of a run.
+
+    Args:
+      config: The recipe.
+      prepared: What `tfmm prepare` wrote.
+      preprocessor: The host half.
+      folder: Where the stores are kept.
+      encode: Replaces the raw features of frozen encoders by their outputs, so that an epoch
+        costs the head only.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        prepared: PreparedData,
+        *,
+        preprocessor: Preprocessor,
+        folder: Path,
+        encode: Encode,
+    ) -> None:
+        self._config = config
+        self._prepared = prepared
+        self._preprocessor = preprocessor
+        self._folder = folder
+        self._encode = encode
+        parts = [asdict(config.text), asdict(config.image), asdict(config.audio)]
+        parts += [asdict(config.catalogue), list(config.tower.query), list(config.tower.product)]
+        text = json.dumps([prepared.manifest["fingerprint"], parts, config.seed], sort_keys=True)
+        self._stamp = hashlib.sha256(text.encode()).hexdigest()
+
+    def products(self, advance: Advance) -> FeatureStore:
+        """Features of every product, in catalogue order."""
+        records = self._prepared.dataset("products").map(self._raw_product)
+        batches = records.batch(BATCH).map(
+            self._preprocessor.product, num_parallel_calls=tf.data.AUTOTUNE
+        )
+        return self._store("products", batches, advance)
+
+    def catalogue_queries(self, advance: Advance) -> FeatureStore:
+        """Features of `VARIANTS` word queries a product."""
+        fields = self._config.catalogue.text
+        products = list(self._prepared.rows("products", fields)) if self._reads_text() else []
+        texts = catalogue_queries(products, fields, variants=VARIANTS, seed=self._config.seed)
+        return self._store(
+            "catalogue_queries", self._query_batches(Query(t, b"", b"") for t in texts), advance
+        )
+
+    def log(self, reader: LogReader, advance: Advance) -> tuple[FeatureStore, Pairs]:
+        """Features of every distinct logged query, and the pairs that point at them."""
+        events = self._prepared.rows("events", COLUMNS)
+        path = self._folder / "pairs.npz"
+        store = FeatureStore.open_if_current(self._folder / "queries", self._stamp)
+        if store is not None and path.exists():
+            with np.load(path) as saved:
+                return store, Pairs(**{name: saved[name] for name in saved.files})
+        path.unlink(missing_ok=True)
+        batches = self._query_batches(reader.queries(_counted(events, advance)))
+        store = self._store("queries", batches, lambda rows: None)
+        pairs = reader.pairs(history_length=self._config.catalogue.history_length)
+        staging = path.with_suffix(".staging.npz")
+        np.savez(staging, **vars(pairs))
+        staging.replace(path)
+        return store, pairs
+
+    def stores(self, products: FeatureStore, queries: FeatureStore, words: FeatureStore) -> Stores:
+        """The stores as batches take them."""
+        return Stores(products, queries, words, VARIANTS)
+
+    def _reads_text(self) -> bool:
+        tower = self._config.tower
+        return "text" in tower.query and "text" in tower.product
+
+    def _raw_product(self, record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        raw = {name: record[name] for name in self._config.catalogue.text}
+        return raw | {"image": _first(record["images"]), "audio": _first(record["audio"])}
+
+    def _query_batches(self, queries: Iterable[Query]) -> tf.data.Dataset:
+        spec = {name: tf.TensorSpec([], tf.string) for name in ("text", "image", "audio")}
+        records = tf.data.Dataset.from_generator(
+            lambda: (vars(query) for query in queries), output_signature=spec
+        )
+        wanted = set(self._config.tower.query)
+
+        def keep(raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            return {name: value for name, value in raw.items() if name in wanted}
+
+        def preprocess(raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            rows = {"row": tf.range(tf.shape(raw["text"])[0])}
+            return self._preprocessor.query(keep(raw)) | rows
+
+        return records.batch(BATCH).map(preprocess, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def _store(self, name: str, batches: tf.data.Dataset, advance: Advance) -> FeatureStore:
+        found = FeatureStore.open_if_current(self._folder / name, self._stamp)
+        if found is not None:
+            return found
+        encoded = (self._encode(batch) for batch in batches.as_numpy_iterator())
+        return FeatureStore.write(self._folder / name, encoded, stamp=self._stamp, advance=advance)
+
+
+def _first(values: tf.Tensor) -> tf.Tensor:
+    return tf.concat([values, [""]], 0)[0]
+
+
+def _counted(events: Iterable[Mapping[str, Any]], advance: Advance) -> Iterator[Mapping[str, Any]]:
+    for number, event in enumerate(events, start=1):
+        if number % 1000 == 0:
+            advance(1000)
+        yield event

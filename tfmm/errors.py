@@ -1,0 +1,29 @@
+"""Errors that a user can act on."""
+
+from __future__ import annotations
+
+
+class TfmmError(Exception):
+    """Something that the user gave is not what was expected.
+
+    The message is one sentence: what was expected, what was received, and where. The command
+    line prints it as one line and exits with status 2.
+    """
+
+
+class RecordError(TfmmError):
+    """One row of a dataset cannot be used.
+
+    Attributes:
+      field: The column at fault.
+      reason: What was expected and what came.
+    """
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+class RequirementMissedError(TfmmError):
+    """A measured figure is below what `--require` asked for; the command exits with status 1."""

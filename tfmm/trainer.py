@@ -1,0 +1,235 @@
+"""The training loop: steps, checkpoints, validation, early stopping."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tfmm._keras import keras
+from tfmm.config import TrainConfig
+from tfmm.data.pairs import Pairs
+from tfmm.data.store import Arrays, FeatureStore
+from tfmm.model import TwoTower
+
+EMBED_BATCH = 256
+REPORT_EVERY = 20
+Report = Callable[[int, float], None]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Held-out pairs, ranked among all products after each epoch.
+
+    Attributes:
+      pairs: The pairs; V of them.
+      queries: The store that `pairs.query` points into.
+      products: The catalogue's features.
+      modalities: Modalities of the query tower.
+    """
+
+    pairs: Pairs
+    queries: FeatureStore
+    products: FeatureStore
+    modalities: tuple[str, ...]
+
+
+class Trainer:
+    """Trains a model and can be killed at any moment.
+
+    Everything that the next step depends on (weights, optimiser, step, early stopping) is in the
+    checkpoint, which TensorFlow writes aside and then renames.
+
+    Args:
+      config: The recipe's training section.
+      strategy: Where the step runs.
+      make_model: Builds the model; called under the strategy's scope.
+      total_steps: Steps of the whole training.
+      folder: The run directory.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        strategy: tf.distribute.Strategy,
+        *,
+        make_model: Callable[[], TwoTower],
+        total_steps: int,
+        folder: Path,
+    ) -> None:
+        self._config = config
+        self._strategy = strategy
+        self._total = total_steps
+        self._folder = folder
+        with strategy.scope():
+            self.model = make_model()
+            self.model.compile(optimizer=_optimizer(config, total_steps))
+            self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
+            self.best_recall = tf.Variable(-1.0, trainable=False)
+            self.best_step = tf.Variable(0, dtype=tf.int64, trainable=False)
+            self.misses = tf.Variable(0, dtype=tf.int64, trainable=False)
+        state = {"step": self.step, "recall": self.best_recall}
+        state |= {"best_step": self.best_step, "misses": self.misses}
+        self._checkpoint = tf.train.Checkpoint(
+            model=self.model, optimizer=self.model.optimizer, **state
+        )
+        self._manager = tf.train.CheckpointManager(
+            self._checkpoint, str(folder / "checkpoints"), max_to_keep=2
+        )
+        self._train_step = self._make_step()
+
+    @property
+    def replicas(self) -> int:
+        """Devices that share a batch."""
+        return int(self._strategy.num_replicas_in_sync)
+
+    def restore(self) -> int:
+        """Restores the newest checkpoint, if there is one, and returns the step it holds."""
+        if self._manager.latest_checkpoint:
+            self._checkpoint.restore(self._manager.latest_checkpoint).expect_partial()
+        return int(self.step.numpy())
+
+    def fit(
+        self,
+        batches: Callable[[], tf.data.Dataset],
+        validation: Validation | None,
+        *,
+        validate_every: int,
+        report: Report,
+    ) -> None:
+        """Runs the remaining steps.
+
+        Args:
+          batches: Makes the pipeline of one replica's batches, starting where training stands.
+          validation: Held-out pairs, or None to train to the end.
+          validate_every: Steps between validations.
+          report: Called with the step and the loss, every few steps.
+        """
+        if self._out_of_patience():
+            return
+        done = int(self.step.numpy())
+        distributed = self._strategy.distribute_datasets_from_function(lambda context: batches())
+        iterator = iter(distributed)
+        writer = tf.summary.create_file_writer(str(self._folder / "tensorboard"))
+        with writer.as_default():
+            for step in range(done + 1, self._total + 1):
+                loss = self._train_step(next(iterator))
+                self.step.assign(step)
+                if step % REPORT_EVERY == 0 or step == self._total:
+                    self._log(step, float(loss), report)
+                is_last = step == self._total
+                if step % validate_every == 0 or is_last:
+                    self.model.bank.assign(self.product_embeddings(validation))
+                    stop = validation is not None and self._validate(validation, step)
+                    self._manager.save(checkpoint_number=step)
+                    if stop:
+                        break
+                elif step % self._config.checkpoint_steps == 0:
+                    self._manager.save(checkpoint_number=step)
+        self._keep_last_without_validation(validation)
+
+    def product_embeddings(self, validation: Validation | None) -> npt.NDArray[np.float32]:
+        """Embeddings of all products, [N, D]; the bank as it is where nothing validates."""
+        if validation is None:
+            return np.asarray(self.model.bank.numpy())
+        rows = np.arange(validation.products.rows)
+        return np.concatenate(
+            [
+                self.model.embed_products(_tensors(validation.products.packed(part))).numpy()
+                for part in np.array_split(rows, max(1, len(rows) // EMBED_BATCH))
+            ]
+        )
+
+    def _make_step(self) -> Callable[[Any], tf.Tensor]:
+        inner = self.model.train_step
+        if self._config.jit_compile:
+            inner = tf.function(inner, jit_compile=True)
+
+        @tf.function
+        def step(batch: Any) -> tf.Tensor:
+            losses = self._strategy.run(lambda inputs: inner(inputs)["loss"], args=(batch,))
+            return self._strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
+
+        return step  # type: ignore[no-any-return]
+
+    def _log(self, step: int, loss: float, report: Report) -> None:
+        tf.summary.scalar("loss", loss, step=step)
+        tf.summary.scalar("temperature", self.model.temperature(), step=step)
+        report(step, loss)
+
+    def _validate(self, validation: Validation, step: int) -> bool:
+        """Measures recall@10, keeps the best weights; True when patience has run out."""
+        recall = self.recall_at_10(validation)
+        tf.summary.scalar("validation/recall@10", recall, step=step)
+        if recall > float(self.best_recall.numpy()):
+            self.best_recall.assign(recall)
+            self.best_step.assign(step)
+            self.misses.assign(0)
+            self._write_weights(step)
+        else:
+            self.misses.assign_add(1)
+        return self._out_of_patience()
+
+    def _out_of_patience(self) -> bool:
+        return 0 < self._config.patience <= int(self.misses.numpy())
+
+    def recall_at_10(self, validation: Validation) -> float:
+        """Share of the held-out pairs whose product is among the ten best of all products."""
+        products = tf.convert_to_tensor(self.model.bank)
+        hits = []
+        rows = np.arange(len(validation.pairs))
+        for part in np.array_split(rows, max(1, len(rows) // EMBED_BATCH)):
+            pairs = validation.pairs.take(part)
+            queries = self.model.embed_queries(_tensors(_query_features(validation, pairs)))
+            scores = tf.linalg.matmul(queries, products, transpose_b=True)
+            best = tf.math.top_k(scores, min(10, scores.shape[1])).indices.numpy()
+            hits.append((best == pairs.product[:, None]).any(axis=1))
+        return float(np.concatenate(hits).mean())
+
+    def _keep_last_without_validation(self, validation: Validation | None) -> None:
+        if validation is None:
+            step = int(self.step.numpy())
+            self.best_step.assign(step)
+            self._write_weights(step)
+
+    def _write_weights(self, step: int) -> None:
+        weights = weights_of(self.model)
+        weights.write(str(self._folder / "weights" / f"step-{step}"))
+
+
+def weights_of(model: TwoTower) -> tf.train.Checkpoint:
+    """The part of a model that the exported retriever needs."""
+    return tf.train.Checkpoint(query_tower=model.query_tower, product_tower=model.product_tower)
+
+
+def _query_features(validation: Validation, pairs: Pairs) -> Arrays:
+    rows = pairs.query
+    features: Arrays = {"row": np.arange(len(rows), dtype=np.int32), "history": pairs.history}
+    for modality in validation.queries.modalities():
+        if modality in validation.modalities:
+            where = np.flatnonzero((rows >= 0) & validation.queries.has(modality)[rows])
+            features[f"{modality}/row"] = where.astype(np.int32)
+            features |= validation.queries.gather(modality, rows[where])
+    return features
+
+
+def _tensors(features: Arrays) -> dict[str, tf.Tensor]:
+    return {name: tf.convert_to_tensor(value) for name, value in features.items()}
+
+
+def _optimizer(config: TrainConfig, total_steps: int) -> keras.optimizers.Optimizer:
+    warmup = min(config.warmup_steps, max(1, total_steps // 10))
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=config.learning_rate * 0.01,
+        decay_steps=max(1, total_steps - warmup),
+        warmup_target=config.learning_rate,
+        warmup_steps=warmup,
+    )
+    return keras.optimizers.AdamW(
+        learning_rate=schedule, weight_decay=config.weight_decay, jit_compile=False
+    )

@@ -1,0 +1,278 @@
+"""`tfmm train`: from prepared records to a run directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tfmm import build
+from tfmm._keras import keras
+from tfmm.config import Config, Strategy, config_to_dict
+from tfmm.data.batches import BatchPlan, Stores, dataset
+from tfmm.data.pairs import LogReader, Pairs
+from tfmm.data.stores import StoreBuilder
+from tfmm.errors import TfmmError
+from tfmm.heldout import split_instants
+from tfmm.model import TwoTower
+from tfmm.records.tfrecord import PreparedData
+from tfmm.sampling import sampling_probability
+from tfmm.strategy import make_strategy
+from tfmm.trainer import Trainer, Validation
+
+MAX_VALIDATION_PAIRS = 2000
+
+
+def train(
+    data: Path,
+    run: Path,
+    *,
+    config: Config,
+    strategy: Strategy | None = None,
+    progress: bool = True,
+    restart: bool = False,
+) -> dict[str, Any]:
+    """Trains the two towers; continues where an interrupted run of the same recipe stopped.
+
+    Args:
+      data: A folder written by `tfmm prepare`.
+      run: The run directory: recipe, caches, checkpoints, TensorBoard, weights, manifest.
+      config: The recipe.
+      strategy: Overrides the recipe's distribution strategy.
+      progress: Whether progress is shown on stderr.
+      restart: Throws an earlier run in the directory away.
+
+    Returns:
+      The run's manifest.
+
+    Raises:
+      TfmmError: The directory holds a run of another recipe or other data, the data lack what the
+        recipe names, or the log has nothing to train on.
+    """
+    prepared = PreparedData(data)
+    build.check_columns(config, prepared)
+    finished = _open_run(run, config, prepared, restart=restart)
+    console = Console(stderr=True, quiet=not progress)
+    if finished is not None:
+        console.print(f"{run}: up to date")
+        return finished
+    started = time.monotonic()
+    distribution = make_strategy(strategy or config.train.strategy)
+    with _bar(console) as bar:
+        work = _Work(config, prepared, run, bar)
+        log = work.read()
+        trainer = work.fit(log, distribution)
+    return _finish(work, log, trainer, time.monotonic() - started)
+
+
+@dataclass(frozen=True)
+class _Log:
+    """What the log and the catalogue gave: features, pairs and the split."""
+
+    stores: Stores
+    training: Pairs
+    validation: Pairs
+    split: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Work:
+    config: Config
+    prepared: PreparedData
+    run: Path
+    bar: Progress
+
+    def read(self) -> _Log:
+        """Vocabulary, feature stores, pairs."""
+        ids = [row["product_id"] for row in self.prepared.rows("products", ["product_id"])]
+        if not (self.run / build.VOCABULARY).exists():
+            build.write_vocabulary(self.run, build.make_vocabulary(self.config, self.prepared))
+        vocabulary = build.read_vocabulary(self.run)
+        query_tower, _ = build.make_towers(self.config, vocabulary)
+        builder = StoreBuilder(
+            self.config,
+            self.prepared,
+            preprocessor=build.make_preprocessor(self.config, vocabulary, ids),
+            folder=self.run / "cache",
+            encode=build.encode_frozen(query_tower),
+        )
+        products = builder.products(self._task("products", len(ids)))
+        words = builder.catalogue_queries(self._task("catalogue queries", None))
+        index = {product_id: number for number, product_id in enumerate(ids)}
+        reader = LogReader(self.config.train.weights, index)
+        events = self._task("log", self.prepared.count("events") or None)
+        queries, pairs = builder.log(reader, events)
+        training, validation, split = _split(self.config, pairs)
+        self._write_popularity(ids, training)
+        stores = builder.stores(products, queries, words)
+        return _Log(stores, training, validation, split)
+
+    def fit(self, log: _Log, strategy: tf.distribute.Strategy) -> Trainer:
+        """Trains to the end, from the newest checkpoint."""
+        config, replicas = self.config, strategy.num_replicas_in_sync
+        if config.train.batch_size % replicas:
+            raise TfmmError(
+                f"train.batch_size: expected a multiple of {replicas} replicas,"
+                f" received {config.train.batch_size}"
+            )
+        plan = BatchPlan(
+            config, log.training, log.stores, batch_size=config.train.batch_size // replicas
+        )
+        epoch = max(1, plan.batches_per_epoch // replicas)
+        total = epoch * config.train.epochs
+        total = min(total, config.train.max_steps) if config.train.max_steps else total
+        trainer = Trainer(
+            config.train,
+            strategy,
+            make_model=lambda: self._make_model(log, plan.catalogue_share),
+            total_steps=total,
+            folder=self.run,
+        )
+        done = trainer.restore()
+        keras.utils.set_random_seed(config.seed + done)
+
+        def batches() -> tf.data.Dataset:
+            bounds = {"start": done * replicas, "stop": total * replicas}
+            return dataset(plan, config.augment, **bounds)
+
+        trainer.fit(
+            batches,
+            self._validation(log),
+            validate_every=config.train.validate_steps or epoch,
+            report=self._steps(done, total, trainer),
+        )
+        return trainer
+
+    def _make_model(self, log: _Log, catalogue_share: float) -> TwoTower:
+        towers = build.make_towers(self.config, build.read_vocabulary(self.run))
+        counts = np.bincount(log.training.product, minlength=log.stores.products.rows)
+        return TwoTower(
+            self.config.train,
+            *towers,
+            dim=self.config.tower.dim,
+            sampling_probability=sampling_probability(counts, catalogue_share=catalogue_share),
+        )
+
+    def _validation(self, log: _Log) -> Validation | None:
+        if len(log.validation) == 0:
+            return None
+        random = np.random.default_rng(self.config.seed)
+        count = min(MAX_VALIDATION_PAIRS, len(log.validation))
+        rows = np.sort(random.permutation(len(log.validation))[:count])
+        return Validation(
+            log.validation.take(rows),
+            log.stores.queries,
+            log.stores.products,
+            self.config.tower.query,
+        )
+
+    def _write_popularity(self, ids: list[str], training: Pairs) -> None:
+        counts = np.bincount(training.product, weights=training.weight, minlength=len(ids))
+        staging = self.run / f".{build.POPULARITY}"
+        with staging.open("wb") as file:
+            np.savez(file, product_id=np.array(ids), count=counts.astype(np.float32))
+        staging.replace(self.run / build.POPULARITY)
+
+    def _task(self, name: str, total: int | None) -> Callable[[int], None]:
+        task = self.bar.add_task(name, total=total, detail="")
+        return lambda rows: self.bar.advance(task, rows)
+
+    def _steps(self, done: int, total: int, trainer: Trainer) -> Callable[[int, float], None]:
+        task = self.bar.add_task("training", total=total, completed=done, detail="")
+        started = time.monotonic()
+
+        def report(step: int, loss: float) -> None:
+            rate = (step - done) * self.config.train.batch_size / (time.monotonic() - started)
+            recall = float(trainer.best_recall.numpy())
+            validated = f"  best recall@10 {recall:.3f}" if recall >= 0 else ""
+            detail = f"loss {loss:.3f}  {rate:.0f} pairs/s{validated}"
+            self.bar.update(task, completed=step, detail=detail)
+
+        return report
+
+
+def _open_run(
+    run: Path, config: Config, prepared: PreparedData, *, restart: bool
+) -> dict[str, Any] | None:
+    """Makes or finds the run directory; returns the manifest of a run that is finished."""
+    if restart:
+        shutil.rmtree(run, ignore_errors=True)
+    run.mkdir(parents=True, exist_ok=True)
+    trained_on = _training_config(config)
+    stamp = {"config": trained_on, "data": prepared.manifest["fingerprint"]}
+    path = run / build.CONFIG
+    if path.exists():
+        if json.loads(path.read_text(encoding="utf-8")) != stamp:
+            raise TfmmError(
+                f"{run}: expected an empty run directory or one of the same recipe and data,"
+                " found another run; choose another --run, or add --restart"
+            )
+    else:
+        _write_json(path, stamp)
+    manifest = run / build.MANIFEST
+    return json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else None
+
+
+def _training_config(config: Config) -> dict[str, Any]:
+    """The recipe without what training does not depend on."""
+    tree: dict[str, Any] = json.loads(json.dumps(config_to_dict(config)))
+    for section in ("index", "evaluate", "prepare"):
+        tree.pop(section)
+    return tree
+
+
+def _split(config: Config, pairs: Pairs) -> tuple[Pairs, Pairs, dict[str, int]]:
+    bounds = (0, 0) if len(pairs) == 0 else split_instants(pairs.timestamp_us, config.split)
+    time_us = pairs.timestamp_us
+    validation = pairs.take((time_us >= bounds[0]) & (time_us < bounds[1]))
+    training = pairs.take(time_us < bounds[0])
+    return training, validation, {"validation_from_us": bounds[0], "test_from_us": bounds[1]}
+
+
+def _finish(work: _Work, log: _Log, trainer: Trainer, seconds: float) -> dict[str, Any]:
+    recall = float(trainer.best_recall.numpy())
+    manifest = {
+        "config": config_to_dict(work.config),
+        "data": {"fingerprint": work.prepared.manifest["fingerprint"]},
+        "split": log.split,
+        "pairs": {"training": len(log.training), "validation": len(log.validation)},
+        "steps": int(trainer.step.numpy()),
+        "weights": f"weights/step-{int(trainer.best_step.numpy())}",
+        "metrics": {"validation recall@10": recall} if recall >= 0 else {},
+        "temperature": float(trainer.model.temperature()),
+        "seconds": round(seconds, 1),
+        "dim": work.config.tower.dim,
+        "replicas": trainer.replicas,
+    }
+    _write_json(work.run / build.MANIFEST, manifest)
+    return manifest
+
+
+def _write_json(path: Path, value: Any) -> None:
+    staging = path.with_name(f".{path.name}")
+    with staging.open("w", encoding="utf-8") as file:
+        json.dump(value, file, ensure_ascii=False, indent=1, sort_keys=True)
+        file.flush()
+        os.fsync(file.fileno())
+    staging.replace(path)
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[detail]}"),
+        TimeRemainingColumn(),
+        console=console,
+    )
