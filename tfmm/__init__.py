@@ -37,7 +37,7 @@ def _select_legacy_keras() -> None:
             " import tfmm first, or set the environment variable TF_USE_LEGACY_KERAS=1"
         )
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 _select_legacy_keras()

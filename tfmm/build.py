@@ -19,7 +19,7 @@ from tfmm.features.preprocessor import Preprocessor
 from tfmm.features.text import learn_vocabulary
 from tfmm.records.tfrecord import PreparedData
 from tfmm.towers.hub import load_text_preprocessing
-from tfmm.towers.tower import build_towers
+from tfmm.towers.tower import Tower, build_towers
 
 MANIFEST, CONFIG, VOCABULARY, POPULARITY = (
     "manifest.json",
@@ -44,8 +44,8 @@ class Trained:
 
     config: Config
     vocabulary: list[str]
-    query_tower: keras.Model
-    product_tower: keras.Model
+    query_tower: Tower
+    product_tower: Tower
     manifest: dict[str, Any]
     counts: Mapping[str, float]
 
@@ -99,17 +99,17 @@ def check_columns(config: Config, prepared: PreparedData) -> None:
                 )
 
 
-def make_towers(config: Config, vocabulary: Sequence[str]) -> tuple[keras.Model, keras.Model]:
+def make_towers(config: Config, vocabulary: Sequence[str]) -> tuple[Tower, Tower]:
     """Query and product tower with fresh heads, encoders from their hub modules."""
     keras.utils.set_random_seed(config.seed)
     return build_towers(config, vocabulary_size=len(vocabulary))
 
 
 def encode_frozen(
-    query_tower: keras.Model,
+    tower: Tower,
 ) -> Callable[[Mapping[str, npt.NDArray[Any]]], dict[str, npt.NDArray[Any]]]:
-    """A function that replaces the raw features of frozen encoders by their outputs."""
-    frozen = {name: e for name, e in query_tower.encoders.items() if e.is_frozen}
+    """A function that replaces the raw features of a tower's frozen encoders by their outputs."""
+    frozen = {name: e for name, e in tower.encoders.items() if tower.is_frozen(name)}
 
     def encode(features: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         kept = {k: v for k, v in features.items() if k.split("/")[0] not in frozen}

@@ -30,8 +30,8 @@ class TwoTower(tfrs.Model):
     def __init__(
         self,
         config: TrainConfig,
-        query_tower: keras.Model,
-        product_tower: keras.Model,
+        query_tower: keras.layers.Layer,
+        product_tower: keras.layers.Layer,
         *,
         dim: int,
         sampling_probability: npt.NDArray[np.float32],
@@ -46,12 +46,13 @@ class TwoTower(tfrs.Model):
         self.bank = tf.Variable(
             tf.zeros([len(sampling_probability), dim]),
             trainable=False,
-            synchronization=tf.VariableSynchronization.ON_READ,
-            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            # Every replica writes the same rows into its own copy.
+            aggregation=tf.VariableAggregation.NONE,
             name="bank",
         )
         self._probability = tf.constant(sampling_probability)
-        self._task = tfrs.tasks.Retrieval(remove_accidental_hits=True)
+        # The task needs AutoGraph; the rest of the step would only be traced more slowly by it.
+        self._task = tf.function(tfrs.tasks.Retrieval(remove_accidental_hits=True))
 
     def embed_queries(self, features: Features, training: bool = False) -> tf.Tensor:
         """Unit vectors [B, D] of packed query features."""
@@ -88,11 +89,14 @@ class TwoTower(tfrs.Model):
         context = tf.distribute.get_replica_context()
         replicas = context.num_replicas_in_sync if context is not None else 1
         if replicas > 1:
-            candidates = _gather_own_first(candidates, context)
-            index = _gather_own_first(index, context)
+            candidates = context.all_gather(candidates, axis=0)
+            index = context.all_gather(index, axis=0)
         if training:
-            rows = tf.expand_dims(index, 1)
-            self.bank.scatter_nd_update(rows, tf.stop_gradient(candidates))
+            self.bank.scatter_update(tf.IndexedSlices(tf.stop_gradient(candidates), index))
+        if replicas > 1:
+            # `Retrieval` takes row i as query i's positive: this replica's rows go first.
+            first = context.replica_id_in_sync_group * queries.shape[0]
+            candidates, index = (tf.roll(x, -first, axis=0) for x in (candidates, index))
         probability = tf.gather(self._probability, index) if self._config.log_q else None
         loss = self._task(
             queries / self.temperature(),
@@ -103,9 +107,3 @@ class TwoTower(tfrs.Model):
             compute_metrics=False,
         )
         return loss / tf.cast(tf.shape(queries)[0] * replicas, tf.float32)
-
-
-def _gather_own_first(values: tf.Tensor, context: tf.distribute.ReplicaContext) -> tf.Tensor:
-    """All replicas' rows, this replica's first: `Retrieval` takes row i as query i's positive."""
-    gathered = context.all_gather(values, axis=0)
-    return tf.roll(gathered, -context.replica_id_in_sync_group * values.shape[0], axis=0)

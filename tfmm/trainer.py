@@ -148,9 +148,9 @@ class Trainer:
     def _make_step(self) -> Callable[[Any], tf.Tensor]:
         inner = self.model.train_step
         if self._config.jit_compile:
-            inner = tf.function(inner, jit_compile=True)
+            inner = tf.function(inner, jit_compile=True, autograph=False)
 
-        @tf.function
+        @tf.function(autograph=False)
         def step(batch: Any) -> tf.Tensor:
             losses = self._strategy.run(lambda inputs: inner(inputs)["loss"], args=(batch,))
             return self._strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)

@@ -18,6 +18,8 @@ from tfmm.errors import TfmmError
 
 MEDIA = ("text", "image", "audio")
 Rows = npt.NDArray[np.int64]
+# AutoGraph has nothing to convert here, and cannot read `match`.
+do_not_convert = tf.autograph.experimental.do_not_convert
 
 
 @dataclass(frozen=True)
@@ -169,8 +171,8 @@ def dataset(plan: BatchPlan, config: AugmentConfig, *, start: int, stop: int) ->
         return batch | {side: augment(batch[side], config) for side in ("query", "product")}
 
     steps = tf.data.Dataset.range(start, stop)
-    batches = steps.map(load, num_parallel_calls=1)
-    return batches.map(change, num_parallel_calls=2, deterministic=True).prefetch(2)
+    batches = steps.map(do_not_convert(load), num_parallel_calls=1)
+    return batches.map(do_not_convert(change), num_parallel_calls=2, deterministic=True).prefetch(2)
 
 
 def _nested(flat: dict[str, tf.Tensor]) -> dict[str, Any]:
@@ -189,7 +191,7 @@ def _streams(config: Config, pairs: Pairs, stores: Stores, batch_size: int) -> l
     groups = _groups(pairs, stores.queries, usable)
     sides = _catalogue_sides(config, stores)
     share = config.train.catalogue_share if sides else 0.0
-    for_catalogue = round(batch_size * (share if groups else 1.0))
+    for_catalogue = round(batch_size * share) if groups else batch_size * (share > 0)
     quotas = _quotas([len(rows) for _, rows in groups], batch_size - for_catalogue)
     mean_weight = float(pairs.weight.mean()) if len(pairs) else 1.0
     streams = [

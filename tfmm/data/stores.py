@@ -14,7 +14,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfmm.config import Config
-from tfmm.data.batches import Stores
+from tfmm.data.batches import Stores, do_not_convert
 from tfmm.data.catalogue_queries import catalogue_queries
 from tfmm.data.pairs import COLUMNS, LogReader, Pairs, Query
 from tfmm.data.store import FeatureStore
@@ -35,8 +35,9 @@ class StoreBuilder:
       prepared: What `tfmm prepare` wrote.
       preprocessor: The host half.
       folder: Where the stores are kept.
-      encode: Replaces the raw features of frozen encoders by their outputs, so that an epoch
-        costs the head only.
+      encode_product: Replaces the raw features of frozen encoders by their outputs, so that an
+        epoch costs the head only.
+      encode_query: The same for queries.
     """
 
     def __init__(
@@ -46,13 +47,15 @@ class StoreBuilder:
         *,
         preprocessor: Preprocessor,
         folder: Path,
-        encode: Encode,
+        encode_product: Encode,
+        encode_query: Encode,
     ) -> None:
         self._config = config
         self._prepared = prepared
         self._preprocessor = preprocessor
         self._folder = folder
-        self._encode = encode
+        self._encode_product = encode_product
+        self._encode_query = encode_query
         parts = [asdict(config.text), asdict(config.image), asdict(config.audio)]
         parts += [asdict(config.catalogue), list(config.tower.query), list(config.tower.product)]
         text = json.dumps([prepared.manifest["fingerprint"], parts, config.seed], sort_keys=True)
@@ -60,9 +63,9 @@ class StoreBuilder:
 
     def products(self, advance: Advance) -> FeatureStore:
         """Features of every product, in catalogue order."""
-        records = self._prepared.dataset("products").map(self._raw_product)
+        records = self._prepared.dataset("products").map(do_not_convert(self._raw_product))
         batches = records.batch(BATCH).map(
-            self._preprocessor.product, num_parallel_calls=tf.data.AUTOTUNE
+            do_not_convert(self._preprocessor.product), num_parallel_calls=tf.data.AUTOTUNE
         )
         return self._store("products", batches, advance)
 
@@ -109,22 +112,16 @@ class StoreBuilder:
         records = tf.data.Dataset.from_generator(
             lambda: (vars(query) for query in queries), output_signature=spec
         )
-        wanted = set(self._config.tower.query)
-
-        def keep(raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-            return {name: value for name, value in raw.items() if name in wanted}
-
-        def preprocess(raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-            rows = {"row": tf.range(tf.shape(raw["text"])[0])}
-            return self._preprocessor.query(keep(raw)) | rows
-
-        return records.batch(BATCH).map(preprocess, num_parallel_calls=tf.data.AUTOTUNE)
+        return records.batch(BATCH).map(
+            do_not_convert(self._preprocessor.query), num_parallel_calls=tf.data.AUTOTUNE
+        )
 
     def _store(self, name: str, batches: tf.data.Dataset, advance: Advance) -> FeatureStore:
         found = FeatureStore.open_if_current(self._folder / name, self._stamp)
         if found is not None:
             return found
-        encoded = (self._encode(batch) for batch in batches.as_numpy_iterator())
+        encode = self._encode_product if name == "products" else self._encode_query
+        encoded = (encode(batch) for batch in batches.as_numpy_iterator())
         return FeatureStore.write(self._folder / name, encoded, stamp=self._stamp, advance=advance)
 
 

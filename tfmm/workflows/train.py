@@ -98,13 +98,14 @@ class _Work:
         if not (self.run / build.VOCABULARY).exists():
             build.write_vocabulary(self.run, build.make_vocabulary(self.config, self.prepared))
         vocabulary = build.read_vocabulary(self.run)
-        query_tower, _ = build.make_towers(self.config, vocabulary)
+        query_tower, product_tower = build.make_towers(self.config, vocabulary)
         builder = StoreBuilder(
             self.config,
             self.prepared,
             preprocessor=build.make_preprocessor(self.config, vocabulary, ids),
             folder=self.run / "cache",
-            encode=build.encode_frozen(query_tower),
+            encode_product=build.encode_frozen(product_tower),
+            encode_query=build.encode_frozen(query_tower),
         )
         products = builder.products(self._task("products", len(ids)))
         words = builder.catalogue_queries(self._task("catalogue queries", None))

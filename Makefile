@@ -1,0 +1,153 @@
+# Everything a person or CI does. `make` alone prints what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+# A TPU needs another build of TensorFlow, so it has a virtual environment of its own.
+VENV := $(if $(TPU),.venv-tpu,.venv)
+BIN := $(VENV)/bin
+TFMM := $(BIN)/python -m tfmm
+INSTALLED ?= $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+SEED ?= 1
+RECIPE ?= pipelines/demo.toml
+NAME ?= demo
+DATA ?= data/demo$(if $(filter-out 1,$(SEED)),-$(SEED))
+PREPARED ?= $(DATA)-prepared
+RUN ?= runs/demo$(if $(filter-out 1,$(SEED)),-$(SEED))
+STRATEGY ?= auto
+# More options of the generator, such as --no-voices or --products 300.
+DEMO ?=
+# ScaNN cannot be loaded beside the TPU build: such a run is exported with the exact index.
+SET ?= $(if $(TPU),--set index.kind=exact)
+MODEL := saved_models/$(NAME)
+
+.PHONY: help
+help: ## Print this list.
+	@echo "make TARGET [VARIABLE=value ...]"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)$$/  \1\t\2/' | expand -t 16
+	@echo "Variables: SEED=1 RECIPE=pipelines/demo.toml STRATEGY=auto RESTART=1 GPU=1 TPU=1 HM=folder"
+
+# --- set-up -------------------------------------------------------------------------------------
+
+# The stamp is written last: an interrupted installation is taken up again.
+$(INSTALLED): requirements.lock setup.py
+	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	  if python3.11 -c 'import ensurepip' >/dev/null 2>&1; then python3.11 -m venv --clear $(VENV); \
+	  elif command -v uv >/dev/null 2>&1; then uv venv --clear --seed --python 3.11 $(VENV); \
+	  else echo "make: expected Python 3.11 with its venv module, or uv, found neither: install" \
+	    "python3.11 and python3.11-venv, or uv, which fetches Python by itself" >&2; exit 1; fi; fi
+	$(PIP) install -r requirements.lock
+	$(PIP) install --no-deps --no-build-isolation -e .
+ifdef TPU
+	$(PIP) uninstall -y tensorflow scann
+	$(PIP) install --no-deps tensorflow-tpu==2.16.2
+endif
+	@touch $@
+
+$(VENV)/.installed-gpu: $(INSTALLED)
+	$(PIP) install 'tensorflow[and-cuda]==2.16.2'
+	$(BIN)/python -c 'import tfmm, tensorflow as tf; print(tf.config.list_physical_devices("GPU"))'
+	@touch $@
+
+.PHONY: setup
+setup: $(INSTALLED) $(if $(GPU),$(VENV)/.installed-gpu) ## Create the virtual environment; GPU=1 adds CUDA, TPU=1 makes one for a TPU VM.
+
+.PHONY: lock
+lock: ## Renew requirements.lock from setup.py in a clean virtual environment.
+	@rm -rf .venv-lock
+	python3.11 -m venv .venv-lock
+	.venv-lock/bin/python -m pip --disable-pip-version-check install 'setuptools>=70.1,<80.9'
+	.venv-lock/bin/python -m pip --disable-pip-version-check install --no-build-isolation '.[demo,test]'
+	@{ sed -n '/^#/p' requirements.lock; \
+	  .venv-lock/bin/python -m pip freeze --all --exclude pip --exclude tfmm; } > requirements.lock.new
+	@rm -rf .venv-lock build
+	mv requirements.lock.new requirements.lock
+
+# --- from records to a SavedModel ---------------------------------------------------------------
+
+# Every step continues what an interruption left, and is skipped when its inputs have not changed.
+# The shop appears whole or not at all, so that one of its tables stands for it.
+$(DATA)/products.parquet: pipelines/demo.py $(wildcard pipelines/demo_shop/*.py) | setup
+	$(BIN)/python -m pipelines.demo $(DATA) --seed $(SEED) $(DEMO)
+	@touch $@
+
+.PHONY: demo-data
+demo-data: $(DATA)/products.parquet ## Generate the demo shop; SEED chooses another one.
+
+$(PREPARED)/manifest.json: $(DATA)/products.parquet $(RECIPE)
+	$(TFMM) prepare $(DATA) $(PREPARED) --recipe $(RECIPE) $(SET)
+	@touch $@
+
+$(RUN)/manifest.json: $(PREPARED)/manifest.json $(RECIPE)
+	$(TFMM) train $(PREPARED) --recipe $(RECIPE) --run $(RUN) --strategy $(STRATEGY) $(if $(RESTART),--restart) $(SET)
+	@touch $@
+
+# Exports again when the run has changed, or when somebody has removed the published model.
+$(RUN)/.exported: $(RUN)/manifest.json $(if $(wildcard $(MODEL)/*/saved_model.pb),,FORCE)
+	$(TFMM) export $(RUN) $(PREPARED)
+	@touch $@
+
+.PRECIOUS: $(DATA)/products.parquet $(PREPARED)/manifest.json $(RUN)/manifest.json
+
+.PHONY: FORCE
+FORCE:
+
+.PHONY: train
+train: $(RUN)/.exported ## Generate, prepare, train, export and evaluate the demo; continues after an interruption.
+	$(TFMM) evaluate $(MODEL) $(PREPARED)
+
+.PHONY: evaluate
+evaluate: setup ## Evaluate the newest published model again.
+	$(TFMM) evaluate $(MODEL) $(PREPARED)
+
+.PHONY: hm
+hm: setup ## Train on the H&M files in the folder HM=...
+	@test -n "$(HM)" || { echo "make hm: expected HM=folder of the H&M files, received nothing" >&2; exit 2; }
+	$(BIN)/python -m pipelines.hm $(HM) data/hm
+	$(TFMM) prepare data/hm data/hm-prepared --recipe pipelines/hm.toml
+	$(TFMM) train data/hm-prepared --recipe pipelines/hm.toml --run runs/hm --strategy $(STRATEGY) $(if $(RESTART),--restart)
+	$(TFMM) export runs/hm data/hm-prepared
+	$(TFMM) evaluate saved_models/hm data/hm-prepared
+
+# --- checks -------------------------------------------------------------------------------------
+
+.PHONY: test
+test: lint typecheck ## Lint, type-check and run the quick tests.
+	$(BIN)/python -m pytest -m "not slow"
+
+.PHONY: test-all
+test-all: lint typecheck ## The same with the slow tests.
+	$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: $(INSTALLED) ## Check style and formatting.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: typecheck
+typecheck: $(INSTALLED) ## Check types.
+	$(BIN)/mypy
+
+.PHONY: format
+format: $(INSTALLED) ## Format the code.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# --- cleaning -----------------------------------------------------------------------------------
+
+.PHONY: clean
+clean: ## Remove caches and build leftovers; data, runs, models and the environment stay.
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	find tfmm pipelines tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+.PHONY: distclean
+distclean: clean ## Also remove the environment, data, runs and published models, after asking.
+	@read -r -p "Remove the virtual environments, data/, runs/ and all published models? [y/N] " answer; \
+	  [ "$$answer" = y ] || { echo "nothing removed"; exit 1; }
+	rm -rf .venv .venv-tpu data runs
+	find saved_models -mindepth 1 -maxdepth 1 -not -name README.md -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Recipes: one `.toml` each, and a `.py` where a source must become a dataset folder first."""

@@ -1,0 +1,66 @@
+"""Which drawing belongs to which kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pipelines.demo_shop import household, leisure, wearables
+from pipelines.demo_shop.geometry import Parts, Shape
+
+SILHOUETTES: dict[str, Callable[[Shape], Parts]] = {
+    "sneaker": wearables.sneaker,
+    "boot": wearables.boot,
+    "slipper": wearables.slipper,
+    "sandal": wearables.sandal,
+    "pump": wearables.pump,
+    "dress": wearables.dress,
+    "coat": wearables.coat,
+    "skirt": wearables.skirt,
+    "shirt": wearables.shirt,
+    "sweater": wearables.sweater,
+    "trousers": wearables.trousers,
+    "glove": wearables.glove,
+    "sock": wearables.sock,
+    "backpack": wearables.backpack,
+    "handbag": wearables.handbag,
+    "suitcase": wearables.suitcase,
+    "hat": wearables.hat,
+    "sunglasses": wearables.sunglasses,
+    "watch": wearables.watch,
+    "umbrella": wearables.umbrella,
+    "mug": household.mug,
+    "goblet": household.goblet,
+    "teapot": household.teapot,
+    "kettle": household.kettle,
+    "bottle": household.bottle,
+    "pan": household.pan,
+    "toaster": household.toaster,
+    "chair": household.chair,
+    "stool": household.stool,
+    "sofa": household.sofa,
+    "bed": household.bed,
+    "table": household.table,
+    "bookcase": household.bookcase,
+    "dresser": household.dresser,
+    "lamp": household.lamp,
+    "lantern": household.lantern,
+    "candle": household.candle,
+    "clock": household.clock,
+    "vase": household.vase,
+    "cushion": household.cushion,
+    "rug": household.rug,
+    "guitar": leisure.guitar,
+    "violin": leisure.violin,
+    "drum": leisure.drum,
+    "headphones": leisure.headphones,
+    "speaker": leisure.speaker,
+    "camera": leisure.camera,
+    "kite": leisure.kite,
+    "balloon": leisure.balloon,
+    "skateboard": leisure.skateboard,
+    "racket": leisure.racket,
+    "ball": leisure.ball,
+    "bear": leisure.bear,
+    "tent": leisure.tent,
+}
+"""The silhouette of every kind by its name."""

@@ -1,0 +1,126 @@
+"""Exports of the real preprocessor and towers: their ops, and their answers loaded back."""
+
+import tfmm  # isort: skip # noqa: F401 - selects legacy Keras before TensorFlow
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny_shop
+from tensorflow.core.protobuf import saved_model_pb2
+
+from tfmm import artifacts
+from tfmm.artifacts import Signature, load_model
+from tfmm.config import IndexConfig, load_config
+from tfmm.errors import TfmmError
+from tfmm.features.preprocessor import Preprocessor
+from tfmm.features.text import learn_vocabulary
+from tfmm.index.exact import ExactIndex
+from tfmm.index.scann import ScannIndex
+from tfmm.retriever import Retriever
+from tfmm.towers.tower import build_towers
+
+PRODUCTS = tiny_shop.products()
+
+
+def column(name: str) -> np.ndarray:
+    values = [row[name] for row in PRODUCTS]
+    if isinstance(values[0], str):
+        return np.array([value.encode() for value in values], dtype=object)
+    return np.array(values)
+
+
+def retriever(folder: Path, kind: str) -> Retriever:
+    """The real parts, untrained, over the tiny shop."""
+    config = load_config(None, (*tiny_shop.SETTINGS, f"tower.hub_dir={folder / 'hub'}"))
+    texts = [str(row[name]) for row in PRODUCTS for name in config.catalogue.text]
+    vocabulary = learn_vocabulary(texts, size=config.text.vocabulary_size, case=config.text.case)
+    preprocessor = Preprocessor(
+        config, vocabulary=vocabulary, product_ids=[str(row["product_id"]) for row in PRODUCTS]
+    )
+    query_tower, product_tower = build_towers(config, vocabulary_size=len(vocabulary))
+    raw = {name: tf.constant(column(name)) for name in (*config.catalogue.text, "image")}
+    vectors = product_tower(preprocessor.product(raw)).numpy()
+    return Retriever(
+        config,
+        preprocessor=preprocessor,
+        query_tower=query_tower,
+        product_tower=product_tower,
+        index=ExactIndex(vectors) if kind == "exact" else ScannIndex(vectors, IndexConfig()),
+        products={name: column(name) for name in ("product_id", "title", "price")},
+        popularity=np.ones(len(PRODUCTS), np.float32),
+    )
+
+
+@pytest.fixture(scope="module", params=["exact", "scann"])
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp(request.param)
+    made = retriever(folder, request.param)
+    made.save(folder / "1")
+    return made, load_model(folder)
+
+
+@pytest.fixture(scope="module")
+def is_exact(exported) -> bool:
+    return bool(exported[0].index.is_exact())
+
+
+def test_an_exact_export_has_only_ops_that_stock_tensorflow_serving_links(exported, is_exact):
+    path = exported[1].path
+    missing = artifacts.missing_from_stock(path)
+    if is_exact:
+        assert missing == []
+    else:
+        assert missing
+        assert all(op.startswith("Scann>") for op in missing)
+    assert any("ordpiece" in op for op in artifacts.ops_of(path))
+
+
+SOUND = tiny_shop.voice(3, 5)
+QUERIES = [
+    {"text": ["red shirt", "蓝色杯子"]},
+    {"image": [PRODUCTS[5]["image"], b""], "k": [3, 20]},
+    {"audio": [SOUND]},
+    {"history": [["p01", "p02"], ["p05"]], "exclude": ["p01"]},
+    {"text": "red shirt", "image": [PRODUCTS[5]["image"]], "audio": SOUND, "history": ["p07"]},
+    {"text": ["", "mug", ""], "image": [b"", b"", PRODUCTS[0]["image"]]},
+    {},
+]
+
+
+@pytest.mark.parametrize("given", QUERIES, ids=lambda given: "+".join(given) or "empty")
+def test_the_saved_model_answers_as_the_one_in_memory(exported, given):
+    made, loaded = exported
+    for name in ("serving_default", "embed_query"):
+        known = {key: v for key, v in given.items() if key in loaded.signatures[name].inputs}
+        saved = loaded.signatures[name]
+        memory = Signature(name, made.signatures()[name], saved.inputs)(**known)
+        for key, value in saved(**known).items():
+            if value.dtype.kind == "f":
+                np.testing.assert_allclose(value, memory[key], atol=1e-5)
+
+
+def test_a_photo_that_cannot_be_read_is_refused_with_a_sentence(exported):
+    with pytest.raises(TfmmError, match=r"^image: expected [^\n]*$"):
+        exported[1].signatures["search_image"](image=[b"no photo"])
+
+
+def test_a_product_embeds_as_it_stands_in_the_index(exported):
+    made, loaded = exported
+    embed = loaded.signatures["embed_product"]
+    assert set(embed.inputs) == {"title", "title_zh", "image"}
+    row = PRODUCTS[9]
+    embedding = embed(**{name: [row[name]] for name in embed.inputs})["embedding"]
+    np.testing.assert_allclose(embedding[0], made.index.vectors[9].numpy(), atol=1e-5)
+
+
+def test_only_the_signatures_are_saved_as_functions(exported):
+    """Keras layers would bring their own call functions, training included."""
+    content = saved_model_pb2.SavedModel()
+    content.ParseFromString((exported[1].path / "saved_model.pb").read_bytes())
+    saved = content.meta_graphs[0].object_graph_def.nodes
+    kinds = [node.WhichOneof("kind") for node in saved]
+    identifiers = {node.user_object.identifier for node in saved if node.HasField("user_object")}
+    assert not any("keras" in identifier for identifier in identifiers)
+    assert kinds.count("function") == 0

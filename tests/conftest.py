@@ -1,0 +1,33 @@
+"""What every test needs before TensorFlow loads: legacy Keras, the CPU alone, quiet, seeded."""
+
+import os
+import random
+import sys
+
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "2")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
+
+import hypothesis
+import numpy as np
+import pytest
+
+import tfmm  # noqa: F401 - chooses legacy Keras before a test file imports TensorFlow
+
+# TensorFlow traces on first use, so that a deadline a call says nothing; the same examples every
+# time, so that a red test stays red. `--hypothesis-profile=search` looks for new ones.
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("search", deadline=None, max_examples=1000)
+hypothesis.settings.load_profile("same")
+
+
+@pytest.fixture(autouse=True)
+def seeds() -> None:
+    """The same random numbers for each test, whichever ran before."""
+    random.seed(0)
+    np.random.seed(0)
+    tensorflow = sys.modules.get("tensorflow")
+    # A test that is collected alone may load TensorFlow itself, while it is half loaded.
+    if tensorflow is not None and hasattr(tensorflow, "random"):
+        tensorflow.random.set_seed(0)

@@ -1,0 +1,205 @@
+"""The host half of the model: raw strings and bytes to the dense features that towers see.
+
+Training maps it inside tf.data and the exported signatures run the same object, so there is no
+second preprocessing code.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import tensorflow as tf
+
+from tfmm.config import Config, Modality
+from tfmm.errors import TfmmError
+from tfmm.features import audio, image
+from tfmm.features.text import Preprocessing, TextFeatures
+
+Side = Literal["query", "product"]
+Tensors = dict[str, tf.Tensor]
+
+
+class Preprocessor(tf.Module):
+    """Turns a batch of queries or products into packed features.
+
+    Every modality is packed: "<modality>/row" int32 [C] names the rows of the batch that have it,
+    in order, and its other features hold those rows only, [C, ...]; C may be 0. "row" int32 [B] is
+    range(B); "history" int32 [B, H] is the product index + 1, 0 for none or an unknown product.
+    A modality is absent from a row where its string is empty, and its features are left out
+    altogether where its key is missing or the recipe's tower does not read it.
+
+    The ids' table reads a file in a temporary folder, which lives as long as this object;
+    `tf.saved_model.save` copies it into the model's assets.
+
+    Args:
+      config: The recipe.
+      vocabulary: WordPieces, as `learn_vocabulary` returns them.
+      product_ids: The catalogue's ids, in index order.
+      text_preprocessing: A loaded TF-Hub text preprocessing module, instead of the vocabulary.
+
+    Raises:
+      TfmmError: An id is empty, repeated, or holds a line break.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        vocabulary: Sequence[str],
+        product_ids: Sequence[str] = (),
+        text_preprocessing: Preprocessing | None = None,
+    ) -> None:
+        super().__init__()
+        self._config = config
+        self._text = (
+            TextFeatures(config.text, vocabulary, text_preprocessing)
+            if config.text.handle
+            else None
+        )
+        _check_ids(product_ids)
+        self._folder = tempfile.mkdtemp(prefix="tfmm-ids-")
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._table = _table(product_ids, Path(self._folder)) if product_ids else None
+
+    def modalities(self, side: Side) -> tuple[Modality, ...]:
+        """The modalities that a side reads."""
+        tower = self._config.tower
+        wanted = tower.query if side == "query" else tower.product
+        handles = {
+            "text": self._config.text.handle,
+            "image": self._config.image.handle,
+            "audio": self._config.audio.handle,
+            "history": "the index",
+        }
+        return tuple(modality for modality in wanted if handles[modality])
+
+    def query(self, raw: Mapping[str, tf.Tensor]) -> Tensors:
+        """Packed features of queries.
+
+        Args:
+          raw: Any of "text", "image", "audio", strings or bytes [B], and "history", product ids
+            [B, any], the oldest first, "" for none; the newest H are read.
+        """
+        wanted = self.modalities("query")
+        features = {"row": _rows_of(raw)}
+        if "text" in wanted and "text" in raw and self._text is not None:
+            features |= _packed("text", self._text.query(raw["text"]))
+        if "history" in wanted and "history" in raw:
+            features["history"] = self._history(raw["history"])
+        return features | self._media(raw, wanted)
+
+    def product(self, raw: Mapping[str, tf.Tensor]) -> Tensors:
+        """Packed features of products.
+
+        Args:
+          raw: Any of the recipe's text columns, "image", "audio"; strings or bytes [B].
+        """
+        wanted = self.modalities("product")
+        features = {"row": _rows_of(raw)}
+        fields = [raw[name] for name in self._config.catalogue.text if name in raw]
+        if "text" in wanted and fields and self._text is not None:
+            features |= _packed("text", self._text.product(fields))
+        return features | self._media(raw, wanted)
+
+    def lookup(self, product_id: tf.Tensor) -> tf.Tensor:
+        """The index of each product id, string [...], as int32 [...]; -1 where it is unknown."""
+        if self._table is None:
+            return tf.fill(tf.shape(product_id), -1)
+        return tf.cast(self._table.lookup(product_id), tf.int32)
+
+    def feature_spec(self, side: Side) -> dict[str, tf.TensorSpec]:
+        """Shape and type of each feature of one row, without "row" and "<modality>/row"."""
+        raw = {name: tf.constant([""]) for name in ("image", "audio")}
+        if side == "query":
+            length = self._config.catalogue.history_length
+            raw |= {"text": tf.constant([""]), "history": tf.fill([1, length], "")}
+            features = self.query(raw)
+        else:
+            raw |= {name: tf.constant([""]) for name in self._config.catalogue.text}
+            features = self.product(raw)
+        return {
+            name: tf.TensorSpec(value.shape[1:], value.dtype)
+            for name, value in features.items()
+            if name.split("/")[-1] != "row"
+        }
+
+    def _history(self, product_id: tf.Tensor) -> tf.Tensor:
+        width = self._config.catalogue.history_length
+        index = self.lookup(product_id)[:, -width:] + 1
+        index = tf.pad(index, [[0, 0], [width - tf.shape(index)[1], 0]])
+        return tf.ensure_shape(index, [None, width])
+
+    def _media(self, raw: Mapping[str, tf.Tensor], wanted: Sequence[Modality]) -> Tensors:
+        features: Tensors = {}
+        if "image" in wanted and "image" in raw:
+            row = _present(raw["image"])
+            pixels = image.decode_images(
+                tf.gather(raw["image"], row),
+                height_px=self._config.image.height_px,
+                width_px=self._config.image.width_px,
+                max_pixels=self._config.prepare.max_image_pixels,
+            )
+            features |= {"image/row": row, "image/pixels": pixels}
+        if "audio" in wanted and "audio" in raw:
+            row = _present(raw["audio"])
+            waveform = audio.decode_waveforms(
+                tf.gather(raw["audio"], row), seconds=self._config.audio.seconds
+            )
+            features["audio/row"] = row
+            if self._config.audio.front == "waveform":
+                features["audio/waveform"] = waveform
+            else:
+                features["audio/log_mel"] = audio.log_mel(waveform, self._config.audio)
+        return features
+
+
+def _check_ids(product_ids: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for product_id in product_ids:
+        if product_id in seen:
+            raise TfmmError(f"product_ids: expected each id once, received {product_id!r} again")
+        seen.add(product_id)
+        if not product_id or "\n" in product_id or "\r" in product_id:
+            raise TfmmError(
+                f"product_ids: expected ids without line breaks, received {product_id!r}"
+            )
+
+
+def _table(product_ids: Sequence[str], folder: Path) -> tf.lookup.StaticHashTable:
+    """A table from id to line number; a file, because a million ids would bloat a graph."""
+    path = folder / "product_ids.txt"
+    path.write_text("\n".join(product_ids) + "\n", encoding="utf-8")
+    lines = tf.lookup.TextFileInitializer(
+        str(path),
+        key_dtype=tf.string,
+        key_index=tf.lookup.TextFileIndex.WHOLE_LINE,
+        value_dtype=tf.int64,
+        value_index=tf.lookup.TextFileIndex.LINE_NUMBER,
+    )
+    return tf.lookup.StaticHashTable(lines, default_value=-1)
+
+
+def _rows_of(raw: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    if not raw:
+        raise TfmmError("raw: expected at least one input, received none")
+    return tf.range(tf.shape(next(iter(raw.values())))[0])
+
+
+def _present(contents: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.where(contents != "")[:, 0], tf.int32)
+
+
+def _packed(modality: Modality, features: Tensors) -> Tensors:
+    """Keeps the rows of [B, ...] features that are "present"."""
+    row = tf.cast(tf.where(features["present"])[:, 0], tf.int32)
+    packed = {
+        f"{modality}/{name}": tf.gather(value, row)
+        for name, value in features.items()
+        if name != "present"
+    }
+    return packed | {f"{modality}/row": row}

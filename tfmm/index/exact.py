@@ -1,0 +1,194 @@
+"""Exact top-k by inner product, in core TensorFlow ops only.
+
+The catalogue is read in chunks with a running top-k, so that a [batch, products] matrix never
+exists for a large catalogue; a large batch is cut into rows. Equal scores are ordered by the lower
+product index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+LOWEST = float(np.finfo(np.float32).min)
+PRODUCTS_A_CHUNK = 16_384
+ROWS_A_CHUNK = 1_024
+
+Hits = tuple[tf.Tensor, tf.Tensor]
+_Search = Callable[[tf.Tensor, tf.Tensor], Hits]
+
+
+class ExactIndex(tf.Module):
+    """Searches every product.
+
+    Attributes:
+      vectors: Variable float32 [N, D], one unit vector a product.
+    """
+
+    def __init__(self, vectors: npt.NDArray[np.float32]) -> None:
+        super().__init__(name="exact_index")
+        self.vectors = tf.Variable(vectors, trainable=False, dtype=tf.float32, name="vectors")
+
+    def is_exact(self) -> bool:
+        """Whether `search` always returns the true top k."""
+        return True
+
+    def facts(self) -> dict[str, Any]:
+        """What a manifest says of the index."""
+        size, dim = self.vectors.shape
+        return {"kind": "exact", "products": size, "dim": dim}
+
+    def search(self, queries: tf.Tensor, k: tf.Tensor, excluded: tf.Tensor) -> Hits:
+        """The best products of each row that the row does not exclude.
+
+        Args:
+          queries: float32 [B, D].
+          k: int32 [B], how many hits a row wants; K is the largest of them.
+          excluded: int32 [B, X], product indices, -1 for none.
+
+        Returns:
+          Scores float32 [B, K], falling, and product indices int32 [B, K]. Where a row wants or
+          has fewer than K hits, the rest is the lowest finite score and -1.
+        """
+        scores, indices = search_all(queries, self.vectors, k=tf.reduce_max(k), excluded=excluded)
+        return keep_first(scores, indices, k)
+
+
+def search_all(
+    queries: tf.Tensor, vectors: tf.Variable, *, k: tf.Tensor | int, excluded: tf.Tensor
+) -> Hits:
+    """The best k allowed products of every row, as `ExactIndex.search` describes.
+
+    Compiles under XLA when k is a Python integer and the batch size is known.
+    """
+    width = excluded.shape[1]
+    table = tf.convert_to_tensor(vectors)
+
+    def unrestricted(rows: tf.Tensor, _: tf.Tensor) -> Hits:
+        return _scan(rows, table, k)
+
+    def restricted(rows: tf.Tensor, banned: tf.Tensor) -> Hits:
+        # At most X of the first k + X hits are excluded, so k allowed ones are among them.
+        return keep_allowed(_scan(rows, table, k + width), banned, k)
+
+    if isinstance(k, int):
+        return _by_rows(restricted, queries, excluded)
+    return tf.cond(
+        tf.reduce_any(excluded >= 0),
+        lambda: _by_rows(restricted, queries, excluded),
+        lambda: _by_rows(unrestricted, queries, excluded),
+    )
+
+
+def keep_allowed(hits: Hits, excluded: tf.Tensor, k: tf.Tensor | int) -> Hits:
+    """Drops excluded and missing hits and keeps the order of the others.
+
+    Args:
+      hits: Scores float32 [B, F] and product indices int32 [B, F], -1 for none.
+      excluded: int32 [B, X], product indices, -1 for none.
+      k: Hits to return.
+
+    Returns:
+      Scores [B, k] and indices [B, k], padded with the lowest finite score and -1.
+    """
+    scores, indices = hits
+    banned = tf.reduce_any(indices[:, :, tf.newaxis] == excluded[:, tf.newaxis, :], axis=2)
+    width = tf.shape(indices)[1]
+    place = tf.range(width)[tf.newaxis, :]
+    kept = tf.logical_and(indices >= 0, tf.logical_not(banned))
+    order = tf.math.top_k(tf.where(kept, -place, -place - width), width).indices
+    scores = tf.gather(tf.where(kept, scores, LOWEST), order, batch_dims=1)
+    indices = tf.gather(tf.where(kept, indices, -1), order, batch_dims=1)
+    return _to_width(scores, indices, k)
+
+
+def keep_first(scores: tf.Tensor, indices: tf.Tensor, k: tf.Tensor) -> Hits:
+    """Blanks what a row has beyond its own k; `k` is int32 [B]."""
+    wanted = tf.sequence_mask(k, tf.shape(indices)[1])
+    return tf.where(wanted, scores, LOWEST), tf.where(wanted, indices, -1)
+
+
+def _to_width(scores: tf.Tensor, indices: tf.Tensor, width: tf.Tensor | int) -> Hits:
+    """Cuts or pads hits to `width` columns."""
+    scores, indices = scores[:, :width], indices[:, :width]
+    paddings = [[0, 0], [0, width - tf.shape(indices)[1]]]
+    padded = tf.pad(scores, paddings, constant_values=LOWEST)
+    return padded, tf.pad(indices, paddings, constant_values=-1)
+
+
+def _scan(queries: tf.Tensor, table: tf.Tensor, k: tf.Tensor | int) -> Hits:
+    """The best k products of each row; a running top-k over chunks of the catalogue."""
+    size = table.shape[0]
+    chunks, rest = divmod(size, PRODUCTS_A_CHUNK)
+    if size <= PRODUCTS_A_CHUNK:
+        return _to_width(*_best_of(queries, table, k), k)
+
+    def step(chunk: tf.Tensor, scores: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        start = chunk * PRODUCTS_A_CHUNK
+        part = tf.slice(table, [start, 0], [PRODUCTS_A_CHUNK, table.shape[1]])
+        return chunk + 1, *_merge((scores, indices), _best_of(queries, part, k), start, k)
+
+    blank = tf.fill([tf.shape(queries)[0], k], LOWEST), tf.fill([tf.shape(queries)[0], k], -1)
+    _, scores, indices = tf.while_loop(
+        lambda chunk, *_: chunk < chunks, step, (tf.constant(0), *blank)
+    )
+    if rest:
+        start = chunks * PRODUCTS_A_CHUNK
+        last = _best_of(queries, table[start:], k)
+        scores, indices = _merge((scores, indices), last, tf.constant(start), k)
+    return scores, indices
+
+
+def _best_of(queries: tf.Tensor, part: tf.Tensor, k: tf.Tensor | int) -> Hits:
+    scores = tf.linalg.matmul(queries, part, transpose_b=True)
+    length = part.shape[0]
+    best = tf.math.top_k(scores, min(k, length) if isinstance(k, int) else tf.minimum(k, length))
+    return best.values, best.indices
+
+
+def _merge(running: Hits, found: Hits, start: tf.Tensor, k: tf.Tensor | int) -> Hits:
+    """Joins two ranked lists; top_k is stable, so the earlier chunk wins a tie."""
+    scores = tf.concat([running[0], found[0]], axis=1)
+    indices = tf.concat([running[1], found[1] + start], axis=1)
+    best = tf.math.top_k(scores, k)
+    return best.values, tf.gather(indices, best.indices, batch_dims=1)
+
+
+def _by_rows(search: _Search, queries: tf.Tensor, excluded: tf.Tensor) -> Hits:
+    """Runs `search` over at most ROWS_A_CHUNK rows at a time."""
+    batch = queries.shape[0]
+    if batch is not None:
+        starts = range(0, max(batch, 1), ROWS_A_CHUNK)
+        cuts = [slice(start, start + ROWS_A_CHUNK) for start in starts]
+        parts = [search(queries[cut], excluded[cut]) for cut in cuts]
+        if len(parts) == 1:
+            return parts[0]
+        scores, indices = zip(*parts, strict=True)
+        return tf.concat(scores, axis=0), tf.concat(indices, axis=0)
+    scores, indices = tf.cond(
+        tf.shape(queries)[0] <= ROWS_A_CHUNK,
+        lambda: search(queries, excluded),
+        lambda: _looped(search, queries, excluded),
+    )
+    return tf.ensure_shape(scores, [None, None]), tf.ensure_shape(indices, [None, None])
+
+
+def _looped(search: _Search, queries: tf.Tensor, excluded: tf.Tensor) -> Hits:
+    rows = tf.shape(queries)[0]
+    count = (rows + ROWS_A_CHUNK - 1) // ROWS_A_CHUNK
+
+    def step(i: tf.Tensor, *found: tf.TensorArray) -> tuple[Any, ...]:
+        start, stop = i * ROWS_A_CHUNK, tf.minimum((i + 1) * ROWS_A_CHUNK, rows)
+        hits = search(queries[start:stop], excluded[start:stop])
+        return i + 1, *(array.write(i, part) for array, part in zip(found, hits, strict=True))
+
+    arrays = [
+        tf.TensorArray(dtype, size=count, infer_shape=False, element_shape=[None, None])
+        for dtype in (tf.float32, tf.int32)
+    ]
+    _, scores, indices = tf.while_loop(lambda i, *_: i < count, step, (tf.constant(0), *arrays))
+    return scores.concat(), indices.concat()

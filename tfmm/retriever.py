@@ -1,0 +1,295 @@
+"""The exported whole: preprocessor, towers, index and the signatures around them.
+
+Signatures and their inputs (all optional; first dimension B, the batch; an input of one row stands
+for all rows; H, X and M are `history_length`, `exclude_length` and `facet_values` of the recipe):
+
+`serving_default`, also called `search`
+  text, image, audio    string [B]     words; a photo's bytes; a sound's bytes (WAV)
+  history               string [B, H]  product ids, oldest first, padded with "" on the left
+  exclude               string [B, X]  product ids that must not be among the hits. Nothing else
+                                       excludes: products of `history` may be hits
+  k                     int32 [B]      hits a row wants, 1..max_k
+  Accepted and not used yet:
+  history_event         string [B, H]  what happened: impression, click, cart, purchase
+  history_age_seconds   float [B, H]   how long ago
+  hour                  int32 [B]      the shopper's local hour, -1 unknown
+  place                 string [B]     where the shopper is
+  <facet>               string [B, M]  allowed values of a declared facet, none for all
+  min_<range>, max_<range>  float [B]  bounds of a declared numeric column
+  in_stock_only         bool [B]
+  max_per_<facet>       int32 [B]      most hits that share a value, 0 for any number
+`search_text`, `search_image`, `search_audio`, `recommend`
+  text; image; audio; history. One for each modality that the query tower has.
+`similar`
+  product_id string [B], exclude, k, and the facets and bounds above (not used yet). A product is
+  not similar to itself.
+`embed_query`
+  text, image, audio, history; gives `embedding` float32 [B, D], unit norm.
+`embed_product`
+  the product's text columns, image, audio string [B]; gives `embedding` float32 [B, D], unit norm.
+
+Ranked answers hold `product_id` string, `score` float32 and the recipe's returned columns, each
+[B, K], K being the largest k of the batch. Rows with fewer hits are padded with product_id "", the
+lowest finite score, and "" or -1 in the columns; -1 also stands where a product has no number, as
+JSON has no NaN. The score is the cosine of query and product. A row that asks for nothing, or for
+products that are all unknown, gets the popular products, scored by their popularity relative to
+the most popular one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tfmm import signatures as inputs
+from tfmm.config import Config
+from tfmm.errors import TfmmError
+from tfmm.features.history import mean_history
+from tfmm.features.preprocessor import Preprocessor
+from tfmm.index.exact import LOWEST, Hits, keep_allowed, keep_first
+from tfmm.signatures import Tensors, signature
+
+NO_NUMBER = -1
+_MEDIA = ("text", "image", "audio")
+_NARROW = {
+    "search_text": "text",
+    "search_image": "image",
+    "search_audio": "audio",
+    "recommend": "history",
+}
+
+
+class Tower(Protocol):
+    """What a retriever asks of a tower."""
+
+    @property
+    def variables(self) -> Sequence[tf.Variable]:
+        """All that the tower's answer depends on."""
+
+    def __call__(self, features: Tensors) -> tf.Tensor:
+        """Embeddings [B, D] of device features, unit norm."""
+
+
+class Index(Protocol):
+    """What a retriever asks of an index; see `index.exact.ExactIndex`."""
+
+    vectors: tf.Variable
+
+    def search(self, queries: tf.Tensor, k: tf.Tensor, excluded: tf.Tensor) -> Hits:
+        """Hits of each row."""
+
+
+@dataclass(frozen=True)
+class _Functions:
+    """The signatures, and what several of them call, so that a SavedModel holds it once.
+
+    Neither a dict nor a tf.Module, which would be tracked and its functions saved again as objects.
+    """
+
+    embed: Any
+    rank: Any
+    signatures: dict[str, Any] = field(default_factory=dict)
+
+
+class Retriever(tf.Module):
+    """Answers queries with ranked products.
+
+    Args:
+      config: The recipe.
+      preprocessor: The host half; its product ids are those of `products`.
+      query_tower: Device features of a query to float32 [B, D].
+      product_tower: Device features of a product to float32 [B, D].
+      index: The products' embeddings.
+      products: Arrays [N] by column: `product_id` and the recipe's returned columns.
+      popularity: float32 [N], what the popular products are ordered by.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        preprocessor: Preprocessor,
+        query_tower: Tower,
+        product_tower: Tower,
+        index: Index,
+        products: Mapping[str, npt.NDArray[Any]],
+        popularity: npt.NDArray[np.float32],
+    ) -> None:
+        super().__init__(name="retriever")
+        self._config = config
+        self.preprocessor = preprocessor
+        self.index = index
+        # Keras would save every layer's own functions beside the signatures, training included:
+        # the towers are called, only their variables are saved.
+        self._call_query = query_tower.__call__
+        self._call_product = product_tower.__call__
+        shared = {v.ref(): v for v in (*query_tower.variables, *product_tower.variables)}
+        self.weights = list(shared.values())
+        self.columns = _columns(config, products)
+        order = np.argsort(-popularity, kind="stable").astype(np.int32)
+        share = np.maximum(popularity[order], 0) / max(float(popularity.max()), 1e-30)
+        self.popular = tf.Variable(order, trainable=False, name="popular")
+        self.popularity = tf.Variable(share.astype(np.float32), trainable=False, name="popularity")
+        self._functions = _Functions(
+            embed=tf.function(self._embedded, autograph=False),
+            rank=tf.function(self._ranked, autograph=False),
+        )
+        self._functions.signatures.update(self._build())
+
+    def signatures(self) -> dict[str, Any]:
+        """The tf.functions that `tf.saved_model.save` exports, by signature name."""
+        return dict(self._functions.signatures)
+
+    def save(self, folder: Path) -> None:
+        """Writes a SavedModel."""
+        tf.saved_model.save(
+            self,
+            str(folder),
+            signatures=self.signatures(),
+            options=tf.saved_model.SaveOptions(namespace_whitelist=["Scann"]),
+        )
+
+    def _build(self) -> dict[str, Any]:
+        catalogue = self._config.catalogue
+        read = self.preprocessor.modalities("query")
+        media, history = inputs.media(), inputs.history(catalogue)
+        exclude, k = inputs.exclude(catalogue), inputs.hits(catalogue)
+        rules = inputs.rules(catalogue)
+        wide = [*media, history, *inputs.context(catalogue), exclude, *rules, k]
+        search = signature(self._search, wide)
+        built = {"serving_default": search, "search": search}
+        for name, modality in _NARROW.items():
+            if modality in read:
+                one = next(each for each in (*media, history) if each.name == modality)
+                built[name] = signature(self._search, [one])
+        reference = inputs.product_id()
+        built["similar"] = signature(self._similar, [reference, exclude, *rules, k])
+        built["embed_query"] = signature(self._embed_query, [*media, history])
+        built["embed_product"] = signature(self._embed_product, self._product_inputs())
+        return built
+
+    def _product_inputs(self) -> list[inputs.Input]:
+        read = self.preprocessor.modalities("product")
+        columns = self._config.catalogue.text if "text" in read else ()
+        return inputs.product([*columns, *(m for m in ("image", "audio") if m in read)])
+
+    def _search(self, given: Tensors) -> Tensors:
+        embedding, asked = self._embed(given)
+        rows = tf.shape(embedding)[0]
+        catalogue = self._config.catalogue
+        k = self._checked_k(given.get("k", tf.fill([rows], catalogue.default_k)))
+        if "exclude" in given:
+            excluded = self.preprocessor.lookup(given["exclude"])
+        else:
+            excluded = tf.fill([rows, catalogue.exclude_length], -1)
+        itself = tf.fill([rows, 1], -1)
+        return self._functions.rank(embedding, asked, k, tf.concat([excluded, itself], axis=1))
+
+    def _similar(self, given: Tensors) -> Tensors:
+        product = self.preprocessor.lookup(given["product_id"])
+        vectors = tf.gather(self.index.vectors, tf.maximum(product, 0))
+        excluded = self.preprocessor.lookup(given["exclude"])
+        excluded = tf.concat([excluded, product[:, tf.newaxis]], axis=1)
+        return self._functions.rank(vectors, product >= 0, self._checked_k(given["k"]), excluded)
+
+    def _embed_query(self, given: Tensors) -> Tensors:
+        return {"embedding": self._embed(given)[0]}
+
+    def _embed_product(self, given: Tensors) -> Tensors:
+        embedding = self._call_product(self.preprocessor.product(given))
+        return {"embedding": tf.ensure_shape(embedding, [None, self._config.tower.dim])}
+
+    def _embed(self, given: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
+        """Embeddings [B, D], and bool [B]: whether a row asks for anything."""
+        read = self.preprocessor.modalities("query")
+        raw = {name: given[name] for name in read if name in given}
+        return self._functions.embed(raw)
+
+    def _embedded(self, raw: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
+        features = self.preprocessor.query(raw)
+        rows = tf.shape(features["row"])[0]
+        parts = tf.zeros([rows], tf.float32)
+        for modality in _MEDIA:
+            if f"{modality}/row" in features:
+                row = features[f"{modality}/row"]
+                parts += tf.math.unsorted_segment_sum(tf.ones_like(row, tf.float32), row, rows)
+        if "history" in features:
+            mean, present = mean_history(features["history"], self.index.vectors)
+            features = features | {"history/mean": mean, "history/present": present}
+            parts += present
+        embedding = self._call_query(features)
+        return tf.ensure_shape(embedding, [None, self._config.tower.dim]), parts > 0
+
+    def _checked_k(self, k: tf.Tensor) -> tf.Tensor:
+        largest = self._config.catalogue.max_k
+        bad = tf.logical_or(k < 1, k > largest)
+
+        def sentence() -> tf.Tensor:
+            received = tf.as_string(k[tf.argmax(tf.cast(bad, tf.int32))])
+            return tf.strings.join([f"k: expected 1..{largest}, received ", received])
+
+        check = inputs.refuse_unless(tf.logical_not(tf.reduce_any(bad)), sentence)
+        with tf.control_dependencies([check]):
+            return tf.identity(k)
+
+    def _ranked(
+        self, queries: tf.Tensor, asked: tf.Tensor, k: tf.Tensor, excluded: tf.Tensor
+    ) -> Tensors:
+        """Hits of the rows that ask for something, popular products for the others."""
+        scores, indices = self.index.search(queries, k, excluded)
+        rows = tf.where(tf.logical_not(asked))[:, 0]
+
+        def with_popular() -> Hits:
+            width = tf.shape(indices)[1]
+            popular = self._popular(width, tf.gather(excluded, rows), tf.gather(k, rows))
+            at = rows[:, tf.newaxis]
+            return (
+                tf.tensor_scatter_nd_update(scores, at, popular[0]),
+                tf.tensor_scatter_nd_update(indices, at, popular[1]),
+            )
+
+        scores, indices = tf.cond(tf.size(rows) > 0, with_popular, lambda: (scores, indices))
+        scores = tf.ensure_shape(scores, [None, None])
+        indices = tf.ensure_shape(indices, [None, None])
+        return self._fields(scores, indices)
+
+    def _popular(self, width: tf.Tensor, excluded: tf.Tensor, k: tf.Tensor) -> Hits:
+        """The most popular allowed products of each row, [B, width]."""
+        fetch = tf.minimum(width + excluded.shape[1], self.popular.shape[0])
+        batch = tf.shape(excluded)[0]
+        scores = tf.repeat(self.popularity[tf.newaxis, :fetch], batch, axis=0)
+        indices = tf.repeat(self.popular[tf.newaxis, :fetch], batch, axis=0)
+        return keep_first(*keep_allowed((scores, indices), excluded, width), k)
+
+    def _fields(self, scores: tf.Tensor, indices: tf.Tensor) -> Tensors:
+        found = indices >= 0
+        at = tf.maximum(indices, 0)
+        answer: Tensors = {"score": tf.where(found, scores, LOWEST)}
+        for name, column in self.columns.items():
+            blank = tf.constant("" if column.dtype == tf.string else NO_NUMBER, column.dtype)
+            answer[name] = tf.where(found, tf.gather(column, at), blank)
+        return answer
+
+
+def _columns(config: Config, products: Mapping[str, npt.NDArray[Any]]) -> dict[str, tf.Variable]:
+    """The id and the returned columns as variables [N]; a missing number becomes NO_NUMBER."""
+    wanted: Sequence[str] = [n for n in config.catalogue.returned if n != "product_id"]
+    if "score" in wanted:
+        raise TfmmError("catalogue.returned: expected columns other than score, received score")
+    variables = {}
+    for name in ("product_id", *wanted):
+        values = np.asarray(products[name])
+        if values.dtype.kind == "f":
+            values = np.nan_to_num(
+                values, nan=NO_NUMBER, posinf=NO_NUMBER, neginf=NO_NUMBER
+            ).astype(np.float32)
+        elif values.dtype.kind in "iub":
+            values = values.astype(np.int64)
+        variables[name] = tf.Variable(tf.constant(values), trainable=False, name=name)
+    return variables

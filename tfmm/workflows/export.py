@@ -1,0 +1,306 @@
+"""`tfmm export`: from a run and a catalogue to a published SavedModel."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tfmm import __version__, artifacts, build
+from tfmm.artifacts import Answer, LoadedModel, Signature
+from tfmm.config import Config, IndexConfig, config_to_dict
+from tfmm.errors import TfmmError
+from tfmm.features.preprocessor import Preprocessor
+from tfmm.index.exact import LOWEST, ExactIndex, search_all
+from tfmm.records.tfrecord import PreparedData
+from tfmm.retriever import Index, Retriever
+
+MANIFEST_FORMAT = 1
+TOLERANCE = 1e-5
+EMBED_BATCH = 256
+RECALL_QUERIES = 256
+RECALL_NOISE = 0.5
+_PACKAGES = (
+    "tensorflow",
+    "tf-keras",
+    "tensorflow-text",
+    "tensorflow-hub",
+    "tensorflow-recommenders",
+    "tensorflow-io",
+    "scann",
+    "numpy",
+)
+# What evaluation must know of the training: where the test period starts, and on what.
+_FROM_RUN = ("data", "split", "pairs", "steps", "metrics", "temperature")
+Columns = dict[str, npt.NDArray[Any]]
+
+
+class ExportedIndex(Index, Protocol):
+    """An index that can say what it is."""
+
+    def is_exact(self) -> bool:
+        """Whether it always finds the true top k."""
+
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says of it."""
+
+
+def export(
+    run: Path, data: Path, *, saved_models: Path = Path("saved_models"), progress: bool = True
+) -> Path:
+    """Publishes a finished run with a catalogue as the next version of a model.
+
+    The version is built aside, loaded back and compared with the retriever in memory; only then
+    does it get its number, in one step.
+
+    Args:
+      run: A finished run directory of `tfmm train`.
+      data: A prepared dataset; its products are the catalogue, which may have changed since
+        training.
+      saved_models: Where models are published, each in a folder of its recipe's name.
+      progress: Whether progress is shown on stderr.
+
+    Returns:
+      The version folder.
+
+    Raises:
+      TfmmError: The run or the data cannot be used, or the version does not answer as it should.
+    """
+    trained, prepared = build.load_run(run), PreparedData(data)
+    build.check_columns(trained.config, prepared)
+    console = Console(stderr=True, quiet=not progress)
+    columns = read_columns(trained.config, prepared)
+    ids = [one.decode() for one in columns["product_id"]]
+    preprocessor = trained.make_preprocessor(ids)
+    vectors = _embed(trained, preprocessor, prepared, console)
+    index = make_index(vectors, trained.config.index)
+    retriever = Retriever(
+        trained.config,
+        preprocessor=preprocessor,
+        query_tower=trained.query_tower,
+        product_tower=trained.product_tower,
+        index=index,
+        products=columns,
+        popularity=trained.popularity(ids),
+    )
+    facts = index.facts() | _recall(index, vectors, trained.config.seed)
+    with artifacts.staging(saved_models / trained.config.name) as staged:
+        console.print(f"saving {len(ids)} products, index {facts['kind']}")
+        retriever.save(staged)
+        manifest = _manifest(trained, prepared, index=facts)
+        artifacts.write_manifest(staged, manifest | _ops(staged))
+        console.print("comparing the saved model with the one in memory")
+        verify(staged, retriever, questions(trained.config, prepared))
+        return artifacts.publish(staged)
+
+
+def make_index(vectors: npt.NDArray[np.float32], config: IndexConfig) -> ExportedIndex:
+    """The index that a recipe asks for; only "auto" looks at the catalogue's size."""
+    kind = config.kind
+    if kind == "auto":
+        kind = "exact" if len(vectors) < config.auto_exact_below else "scann"
+    if kind == "exact":
+        return ExactIndex(vectors)
+    from tfmm.index.scann import ScannIndex  # noqa: PLC0415 - exact models need no ScaNN
+
+    return ScannIndex(vectors, config)
+
+
+def read_columns(config: Config, prepared: PreparedData) -> Columns:
+    """Ids and returned columns of the catalogue, arrays [N] in product order.
+
+    Raises:
+      TfmmError: There are no products, or a returned column holds a list or media.
+    """
+    schema = prepared.schema("products")
+    names = list(dict.fromkeys(["product_id", *config.catalogue.returned]))
+    for name in names:
+        if schema.get(name) not in ("text", "float", "int"):
+            raise TfmmError(
+                f"catalogue.returned: expected columns of text or numbers, received {name}"
+            )
+    rows = list(prepared.rows("products", names))
+    if not rows:
+        raise TfmmError(f"{prepared.path}: expected at least one product, found none")
+    types = {"text": object, "float": np.float32, "int": np.int64}
+    return {
+        name: np.array(
+            [row[name].encode() if schema[name] == "text" else row[name] for row in rows],
+            dtype=types[str(schema[name])],
+        )
+        for name in names
+    }
+
+
+def _embed(
+    trained: build.Trained, preprocessor: Preprocessor, prepared: PreparedData, console: Console
+) -> npt.NDArray[np.float32]:
+    """Unit vectors of all products, [N, D]."""
+    raw = product_inputs(trained.config, prepared).batch(EMBED_BATCH)
+    features = raw.map(preprocessor.product, num_parallel_calls=2).prefetch(2)
+    tower = tf.function(trained.product_tower, autograph=False, reduce_retracing=True)
+    parts = []
+    with _bar(console) as bar:
+        task = bar.add_task("embedding products", total=prepared.count("products"))
+        for batch in features:
+            parts.append(tower(batch).numpy())
+            bar.advance(task, len(parts[-1]))
+    vectors: npt.NDArray[np.float32] = np.concatenate(parts).astype(np.float32)
+    if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
+        raise TfmmError("export: expected embeddings of unit norm, the trained towers give others")
+    return vectors
+
+
+def product_inputs(config: Config, prepared: PreparedData) -> tf.data.Dataset:
+    """What the preprocessor reads of each product: text columns, first photo, first sound."""
+    wanted, schema = config.tower.product, prepared.schema("products")
+    columns = config.catalogue.text if "text" in wanted else ()
+    lists = {"image": "images", "audio": "audio"}
+    media = [name for name in lists if name in wanted and lists[name] in schema]
+
+    def pick(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        raw = {name: record[name] for name in columns}
+        for name in media:
+            raw[name] = tf.concat([record[lists[name]], [""]], axis=0)[0]
+        return raw
+
+    return prepared.dataset("products").map(pick, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _recall(index: ExportedIndex, vectors: npt.NDArray[np.float32], seed: int) -> dict[str, Any]:
+    """Measured recall against exact search, on products moved by noise; nothing if exact."""
+    if index.is_exact():
+        return {}
+    random = np.random.default_rng(seed)
+    near = vectors[random.integers(len(vectors), size=RECALL_QUERIES)]
+    noise = random.normal(size=near.shape)
+    near = near + RECALL_NOISE * noise / np.linalg.norm(noise, axis=1, keepdims=True)
+    near = (near / np.linalg.norm(near, axis=1, keepdims=True)).astype(np.float32)
+    queries, nothing = tf.constant(near), tf.fill([len(near), 1], -1)
+    measured = {}
+    for k in (10, 100):
+        most = min(k, len(vectors))
+        truth = search_all(queries, index.vectors, k=most, excluded=nothing)[1].numpy()
+        found = index.search(queries, tf.fill([len(near)], most), nothing)[1].numpy()
+        shares = [len(set(a) & set(b)) / most for a, b in zip(truth, found, strict=True)]
+        measured[f"recall@{k}"] = round(float(np.mean(shares)), 4)
+    return {"measured": measured | {"queries": RECALL_QUERIES, "noise": RECALL_NOISE}}
+
+
+def _manifest(
+    trained: build.Trained, prepared: PreparedData, *, index: Mapping[str, Any]
+) -> dict[str, Any]:
+    carried = {key: trained.manifest[key] for key in _FROM_RUN if key in trained.manifest}
+    tower = hashlib.sha256()
+    for variable in (*trained.query_tower.variables, *trained.product_tower.variables):
+        tower.update(np.ascontiguousarray(variable.numpy()).tobytes())
+    return {
+        "format": MANIFEST_FORMAT,
+        "name": trained.config.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "config": config_to_dict(trained.config),
+        "versions": {"tfmm": __version__, "python": platform.python_version()}
+        | {name: metadata.version(name) for name in _PACKAGES},
+        **carried,
+        "catalogue": {"fingerprint": prepared.manifest["fingerprint"], **_source(prepared)},
+        "tower_fingerprint": tower.hexdigest(),
+        "index": dict(index),
+    }
+
+
+def _source(prepared: PreparedData) -> dict[str, Any]:
+    return {"source": prepared.manifest.get("source"), "products": prepared.count("products")}
+
+
+def _ops(staged: Path) -> dict[str, Any]:
+    missing = artifacts.missing_from_stock(staged)
+    return {
+        "stock_serving": {"loads": not missing, "missing": missing},
+        "ops": sorted(artifacts.ops_of(staged)),
+    }
+
+
+def questions(config: Config, prepared: PreparedData) -> list[tuple[str, dict[str, Any]]]:
+    """Signature and inputs of the queries that a saved model is compared on."""
+    rows = list(product_inputs(config, prepared).take(4).as_numpy_iterator())
+    first = itertools.islice(prepared.rows("products", ["product_id"]), 4)
+    known = [row["product_id"] for row in first]
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("serving_default", {}),
+        ("serving_default", {"history": [known], "exclude": [known[:1]], "k": [5]}),
+        ("similar", {"product_id": [*known, "no such product"]}),
+        ("embed_product", {name: [row[name] for row in rows] for name in rows[0]}),
+    ]
+    text = [next((row[n] for n in config.catalogue.text if row.get(n)), b"") for row in rows]
+    asked += [("serving_default", {"text": text, "k": [1, 2, 3, 4][: len(text)]})]
+    photos = [row["image"] for row in rows if row.get("image")]
+    if photos and "image" in config.tower.query:
+        asked += [
+            ("search_image", {"image": photos}),
+            ("serving_default", {"text": text[:1], "image": photos[:1], "history": [known[:2]]}),
+            ("embed_query", {"text": text[:1], "image": photos[:1]}),
+        ]
+    return asked
+
+
+def verify(
+    staged: Path, retriever: Retriever, asked: list[tuple[str, dict[str, Any]]]
+) -> LoadedModel:
+    """Loads a saved model back and compares it with the one in memory.
+
+    Raises:
+      TfmmError: An input has no default, or an answer differs.
+    """
+    functions = retriever.signatures()
+    loaded = artifacts.load_model(staged)
+    for name, signature in loaded.signatures.items():
+        for key, spec in signature.inputs.items():
+            if spec.default is None or len(spec.default) != 1:
+                raise TfmmError(f"export: expected a default for {name}.{key} in the SavedModel")
+    if set(functions) != set(loaded.signatures):
+        raise TfmmError(
+            f"export: expected signatures {sorted(functions)}, saved {sorted(loaded.signatures)}"
+        )
+    for name, given in asked:
+        signature = loaded.signatures[name]
+        expected = Signature(name, functions[name], signature.inputs)(**given)
+        if not _same(expected, signature(**given)):
+            raise TfmmError(f"export: the saved {name} answers otherwise than the one in memory")
+    return loaded
+
+
+def _same(expected: Answer, received: Answer) -> bool:
+    if "embedding" in expected:
+        return bool(np.allclose(expected["embedding"], received["embedding"], atol=TOLERANCE))
+    scores = expected["score"]
+    if not np.allclose(scores, received["score"], rtol=0, atol=TOLERANCE):
+        return False
+    names = zip(expected["product_id"], received["product_id"], scores, strict=True)
+    return all(_same_row(*row) for row in names)
+
+
+def _same_row(
+    expected: npt.NDArray[Any], received: npt.NDArray[Any], scores: npt.NDArray[Any]
+) -> bool:
+    """Whether two rankings agree but for the order of ties and what ties with the last hit."""
+    last = scores[scores > LOWEST].min(initial=np.inf)
+    settled = expected[scores > last + 2 * TOLERANCE]
+    return set(settled) <= set(received) and len(set(received[received != b""])) == len(
+        received[received != b""]
+    )
+
+
+def _bar(console: Console) -> Progress:
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+    return Progress(*columns, TimeRemainingColumn(), console=console)
