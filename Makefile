@@ -37,8 +37,9 @@ help: ## Print this list.
 # The stamp is written last: an interrupted installation is taken up again.
 $(INSTALLED): requirements.lock setup.py
 	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
-	  if python3.11 -c 'import ensurepip' >/dev/null 2>&1; then python3.11 -m venv --clear $(VENV); \
-	  elif command -v uv >/dev/null 2>&1; then uv venv --clear --seed --python 3.11 $(VENV); \
+	  rm -rf $(VENV); \
+	  if python3.11 -c 'import ensurepip' >/dev/null 2>&1; then python3.11 -m venv $(VENV); \
+	  elif command -v uv >/dev/null 2>&1; then uv venv --seed --python 3.11 $(VENV); \
 	  else echo "make: expected Python 3.11 with its venv module, or uv, found neither: install" \
 	    "python3.11 and python3.11-venv, or uv, which fetches Python by itself" >&2; exit 1; fi; fi
 	$(PIP) install -r requirements.lock
@@ -143,7 +144,7 @@ format: $(INSTALLED) ## Format the code.
 .PHONY: clean
 clean: ## Remove caches and build leftovers; data, runs, models and the environment stay.
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
-	find tfmm pipelines tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	find tfmm pipelines tests -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: distclean
 distclean: clean ## Also remove the environment, data, runs and published models, after asking.

@@ -25,6 +25,11 @@ ENCODERS = {
 FUSIONS = get_args(Fusion)
 SIDES: tuple[Side, ...] = get_args(Side)
 CASES = [(e, f, s) for e in ENCODERS for f in FUSIONS for s in SIDES]
+# Gradients cost a second a case: every encoder meets every fusion, and the sides take turns.
+TURNS = [case for number, case in enumerate(CASES) if number % 2 == number // 2 % 2]
+# Saving costs more: every encoder, fusion and side is there, not every combination.
+SAVED = [(e, f, s) for e, f, s in CASES if (f, s) == ("weighted", "query")]
+SAVED += [(e, f, s) for e, f, s in CASES if (e, s) == ("small_image", "product")]
 
 BATCH, DIM, TOKENS, MEL, SAMPLES = 4, 6, 5, 6, 1600
 # Of the four rows, 0 and 2 have the modality under test, 1 and 2 have the other one, 3 has none.
@@ -44,9 +49,7 @@ def config(encoder: str, fusion: Fusion, *, trainable: bool = True) -> Config:
             max_product_tokens=TOKENS,
             preprocessing="some" if encoder == "bert" else "",
         ),
-        image=ImageConfig(
-            width=8, channels=(4, 8), height_px=12, width_px=10, trainable=trainable
-        ),
+        image=ImageConfig(width=8, channels=(4, 8), height_px=12, width_px=10, trainable=trainable),
         audio=AudioConfig(
             width=8,
             channels=8,

@@ -8,7 +8,7 @@ clicks on what was examined with a probability that grows with grade and taste.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Literal
 
@@ -20,6 +20,7 @@ from pipelines.demo_shop.catalogue import Catalogue, Numbers
 from pipelines.demo_shop.judgments import Grades, Taste, grade_ask, grade_photo
 from pipelines.demo_shop.language import (
     SHOPPER,
+    SPEAKER,
     Language,
     ask_in_words,
     change_in_words,
@@ -35,8 +36,11 @@ EXAMINATION = (1 + np.arange(PAGE)) ** -0.7
 
 _Form = Literal["text", "photo", "voice", "mixture", "none"]
 _FORMS: tuple[_Form, ...] = ("text", "photo", "voice", "mixture", "none")
-_FORM_SHARES = (0.42, 0.14, 0.185, 0.075, 0.18)
-_CLICKS_BY_GRADE = np.array([0.015, 0.07, 0.24, 0.62, 0.85])
+_FORM_SHARES = (0.375, 0.15, 0.235, 0.07, 0.17)
+_CLICKS_BY_GRADE = {
+    "words": np.array([0.015, 0.07, 0.24, 0.62]),
+    "photo": np.array([0.01, 0.03, 0.1, 0.3, 0.9]),
+}
 
 
 @dataclass(frozen=True)
@@ -177,8 +181,8 @@ def _request(
             return _worded(text, language, grades, rng, spoken=spoken, photo=mixture.photographed)
         case _:
             ask = ask_for(catalogue, wanted, rng)
-            text = ask_in_words(ask, language, SHOPPER, rng)
             spoken = voices and form == "voice"
+            text = ask_in_words(ask, language, SPEAKER if spoken else SHOPPER, rng)
             if language == "en" and not spoken and rng.random() < 0.12:
                 text = misspell(text, rng, reserved=False)
             return _worded(text, language, grade_ask(catalogue, ask), rng, spoken=spoken)
@@ -237,7 +241,8 @@ def _visit(
         attraction = 0.6 * np.exp(np.minimum(shopper.wish - 4.2, 0.5)) * factor
     else:
         score += request.grades + 0.15 * shopper.wish + 0.6 * rng.standard_normal(len(catalogue))
-        attraction = _CLICKS_BY_GRADE[request.grades] * np.exp(0.25 * (shopper.wish - 2.5))
+        by_grade = _CLICKS_BY_GRADE["photo" if request.grades.max() == 4 else "words"]
+        attraction = by_grade[request.grades] * np.exp(0.25 * (shopper.wish - 2.5))
     shown = np.argpartition(-score, min(PAGE, len(score) - 1))[:PAGE]
     page = shown[np.argsort(-score[shown])]
     return Visit(
@@ -252,14 +257,13 @@ def _visit(
 
 
 def _shop(log: Log, catalogue: Catalogue, visit: Visit, rng: np.random.Generator) -> None:
-    seen = min(int(1 + rng.geometric(0.25)), len(visit.page))
+    seen = min(int(1 + rng.geometric(0.28)), len(visit.page))
     examined = rng.random(seen) < EXAMINATION[:seen]
     clicked = examined & (rng.random(seen) < visit.attraction[:seen])
-    photo = voice = None
-    for position in range(seen):
-        _write(log, visit, "impression", position, visit.moment)
+    log.events += [_impression(visit, position) for position in range(seen)]
     if not clicked.any():
         return
+    photo = voice = None
     if visit.request.photographed is not None:
         photo = len(log.photos)
         log.photos.append((visit.request.photographed, int(rng.integers(2**31))))
@@ -271,41 +275,28 @@ def _shop(log: Log, catalogue: Catalogue, visit: Visit, rng: np.random.Generator
         moment += timedelta(seconds=int(rng.integers(2, 20)))
         pleased = float(visit.attraction[position])
         dwell = round(float(rng.lognormal(2.4 + 1.6 * pleased, 0.6)), 1)
-        media = {"photo": photo, "voice": voice}
-        _write(log, visit, "click", int(position), moment, dwell=dwell, **media)
+        line = replace(_impression(visit, int(position)), photo=photo, voice=voice)
+        log.events.append(replace(line, moment=moment, event_type="click", dwell_seconds=dwell))
         moment += timedelta(seconds=round(dwell))
-        in_stock = bool(catalogue.in_stock[visit.page[position]])
-        if not in_stock or rng.random() > 0.12 + 0.3 * pleased:
+        if not catalogue.in_stock[line.product] or rng.random() > 0.12 + 0.3 * pleased:
             continue
-        _write(log, visit, "cart", int(position), moment, **media)
+        log.events.append(replace(line, moment=moment, event_type="cart"))
         if rng.random() < 0.5:
             moment += timedelta(seconds=int(rng.integers(20, 200)))
-            _write(log, visit, "purchase", int(position), moment, **media)
+            log.events.append(replace(line, moment=moment, event_type="purchase"))
 
 
-def _write(
-    log: Log,
-    visit: Visit,
-    event_type: str,
-    position: int,
-    moment: datetime,
-    *,
-    dwell: float | None = None,
-    photo: int | None = None,
-    voice: int | None = None,
-) -> None:
-    log.events.append(
-        Event(
-            moment=moment,
-            event_type=event_type,
-            product=int(visit.page[position]),
-            user_id=None if visit.anonymous else visit.shopper.user_id,
-            session_id=visit.session_id,
-            text=visit.request.text,
-            photo=photo,
-            voice=voice,
-            position=position,
-            dwell_seconds=dwell,
-            place=PLACES[visit.shopper.place].name,
-        )
+def _impression(visit: Visit, position: int) -> Event:
+    return Event(
+        moment=visit.moment,
+        event_type="impression",
+        product=int(visit.page[position]),
+        user_id=None if visit.anonymous else visit.shopper.user_id,
+        session_id=visit.session_id,
+        text=visit.request.text,
+        photo=None,
+        voice=None,
+        position=position,
+        dwell_seconds=None,
+        place=PLACES[visit.shopper.place].name,
     )

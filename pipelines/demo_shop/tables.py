@@ -143,14 +143,18 @@ def write_queries(
         "transcript": [q.spoken.text if q.spoken else q.text for q in queries],
     }
     _write(folder / "queries.parquet", pa.table(columns, QUERIES))
+    _write_judgments(folder, catalogue, dict(zip(ids, queries, strict=True)))
+
+
+def _write_judgments(folder: Path, catalogue: Catalogue, queries: dict[str, Query]) -> None:
     judged = [
         (name, catalogue.product_id(int(product)), float(query.grades[product]))
-        for name, query in zip(ids, queries, strict=True)
+        for name, query in queries.items()
         for product in query.grades.nonzero()[0]
     ]
     names, products, grades = zip(*judged, strict=True)
-    judgments = {"query_id": names, "product_id": products, "grade": grades}
-    _write(folder / "judgments.parquet", pa.table(judgments, JUDGMENTS))
+    columns = {"query_id": names, "product_id": products, "grade": grades}
+    _write(folder / "judgments.parquet", pa.table(columns, JUDGMENTS))
 
 
 _FORMAT = {"compression": "zstd", "dictionary_pagesize_limit": 1 << 28}

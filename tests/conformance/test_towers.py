@@ -11,9 +11,10 @@ import tfmm  # noqa: F401
 tf = pytest.importorskip("tensorflow")
 
 import tower_cases  # noqa: E402
-from tower_cases import BATCH, CASES, DIM, ENCODERS, SIDES  # noqa: E402
+from tower_cases import BATCH, CASES, DIM, ENCODERS, SAVED, SIDES, TURNS  # noqa: E402
 
 every_case = pytest.mark.parametrize(("encoder", "fusion", "side"), CASES)
+sides_in_turn = pytest.mark.parametrize(("encoder", "fusion", "side"), TURNS)
 
 
 @every_case
@@ -30,7 +31,7 @@ def test_a_tower_gives_unit_vectors_and_rows_do_not_see_each_other(
         np.testing.assert_allclose(alone[0], together[row], atol=1e-5)
 
 
-@every_case
+@sides_in_turn
 def test_what_stands_in_padding_and_absent_history_changes_no_bit(
     encoder: str, fusion: Any, side: Any
 ):
@@ -45,7 +46,7 @@ def test_what_stands_in_padding_and_absent_history_changes_no_bit(
         assert gradient is None or np.isfinite(gradient).all(), variable.name
 
 
-@every_case
+@sides_in_turn
 def test_gradients_reach_trainable_encoders_and_no_frozen_one(encoder: str, fusion: Any, side: Any):
     features = tower_cases.features(encoder, side)
     modality = ENCODERS[encoder]
@@ -61,7 +62,7 @@ def test_gradients_reach_trainable_encoders_and_no_frozen_one(encoder: str, fusi
         assert tower.joint.trainable_variables
 
 
-@every_case
+@sides_in_turn
 def test_a_checkpoint_brings_every_weight_back(
     encoder: str, fusion: Any, side: Any, tmp_path: Path
 ):
@@ -78,9 +79,9 @@ def test_a_checkpoint_brings_every_weight_back(
 
 @pytest.fixture(scope="module")
 def reloaded(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """One SavedModel with a function for each case, sizes dynamic as at serving."""
+    """One SavedModel with a function for each case of `SAVED`, sizes dynamic as at serving."""
     module = tf.Module()
-    towers = {case: tower_cases.tower(*case) for case in CASES}
+    towers = {case: tower_cases.tower(*case) for case in SAVED}
     module.weights = [v for tower in towers.values() for v in tower.variables]
     for (encoder, fusion, side), tower in towers.items():
         features = tower_cases.features(encoder, side)
@@ -95,7 +96,7 @@ def reloaded(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return tf.saved_model.load(folder)
 
 
-@every_case
+@pytest.mark.parametrize(("encoder", "fusion", "side"), SAVED)
 def test_a_reloaded_tower_answers_as_the_one_in_memory(
     reloaded: Any, encoder: str, fusion: Any, side: Any
 ):

@@ -54,11 +54,15 @@ def test_csv_rows_of_many_blocks_keep_their_numbers(tmp_path: Path) -> None:
     assert survey(PRODUCTS, file).rows == 30_000
 
 
-def test_a_csv_cell_may_be_longer_than_a_block(tmp_path: Path) -> None:
-    long = "x" * 2_000_000
+def test_csv_rows_may_be_long_but_an_open_quotation_mark_is_an_error(tmp_path: Path) -> None:
+    long = "x" * 400_000
     content = f'product_id,title\np1,a\np2,"{long}\n{long}"\np3,b\n'.encode()
     file = source(tmp_path, "products.csv", content)
-    assert [len(row.values["title"]) for row in read_rows(file)] == [1, 4_000_001, 1]
+    assert [len(row.values["title"]) for row in read_rows(file)] == [1, 800_001, 1]
+    content = b'product_id,title\np1,"open\n' + b"p2,closed\n" * 500_000
+    file = source(tmp_path, "products.csv", content)
+    with pytest.raises(TfmmError, match="a row longer than 1048576 bytes; is a quotation mark"):
+        list(read_rows(file))
 
 
 def test_csv_cells_are_text_as_they_are_written(tmp_path: Path) -> None:

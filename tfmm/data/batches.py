@@ -172,7 +172,7 @@ def dataset(plan: BatchPlan, config: AugmentConfig, *, start: int, stop: int) ->
 
     steps = tf.data.Dataset.range(start, stop)
     batches = steps.map(do_not_convert(load), num_parallel_calls=1)
-    return batches.map(do_not_convert(change), num_parallel_calls=2, deterministic=True).prefetch(2)
+    return batches.map(do_not_convert(change), num_parallel_calls=1).prefetch(2)
 
 
 def _nested(flat: dict[str, tf.Tensor]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ BATCH_ROWS = 1024
 """Most rows of Parquet that are in memory at a time."""
 
 _COMPRESSIONS = (".gz", ".bz2", ".zst")
-_BUFFER_BYTES = 1 << 18  # pyarrow reads 32 of them ahead
+_BUFFER_BYTES = 1 << 20  # of CSV pyarrow reads 32 of them ahead, and no row may be longer
 _BATCH_BYTES = 32 << 20
 _SHOWN_HEADER_CHARACTERS = 80
 
@@ -224,6 +224,8 @@ def _readable(file: SourceFile) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, EOFError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "straddling" in reason:
+            reason = f"a row longer than {_BUFFER_BYTES} bytes; is a quotation mark left open?"
         raise TfmmError(f"{file.name}: expected readable {file.kind}, found: {reason}") from error
 
 

@@ -41,7 +41,8 @@ class Encoder(keras.layers.Layer):
 
     def call(self, features: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """`features` of this modality, without its prefix, to float32 `[C, W_enc]`."""
-        return self._encode(features, bool(training) and self.module.trainable)
+        encoded = self._encode(features, bool(training) and self.module.trainable)
+        return tf.stop_gradient(encoded) if self.is_frozen() else encoded
 
     def encode(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
         """What a tower may be given as `<modality>/encoded`: float32 `[C, W_enc]`."""
