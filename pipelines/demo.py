@@ -1,6 +1,6 @@
 """Writes the demo shop as a dataset folder: `python -m pipelines.demo data/demo --seed 7`.
 
-About a minute on one core and 135 MB with the defaults; no download. The same seed gives the same
+About a minute on one core and 120 MB with the defaults; no download. The same seed gives the same
 bytes. The shop speaks through eSpeak NG, which comes with the optional extra `demo`.
 
 Columns of the recipe: text = title, description, title_zh, description_zh; returned = title, price;

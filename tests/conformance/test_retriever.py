@@ -18,6 +18,11 @@ LOWEST = np.finfo(np.float32).min
 RANKED = ("serving_default", "search", "search_text", "search_image", "search_audio", "recommend")
 
 
+@pytest.fixture(autouse=True)
+def seeds() -> None:
+    """Nothing here is random, and seeding makes TensorFlow drop every function it has optimised."""
+
+
 @pytest.fixture(
     scope="module", params=["exact-memory", "exact-saved", "scann-memory", "scann-saved"]
 )

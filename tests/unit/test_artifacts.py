@@ -34,6 +34,11 @@ def save(folder: Path) -> None:
     tf.saved_model.save(tf.Module(), str(folder), signatures={"serving_default": echo})
 
 
+@pytest.fixture(autouse=True)
+def seeds() -> None:
+    """Nothing here is random, and seeding makes TensorFlow drop every function it has optimised."""
+
+
 @pytest.fixture(scope="module")
 def echo(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("echo")

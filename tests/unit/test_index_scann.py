@@ -46,6 +46,11 @@ def ask(call, queries, k, excluded=None):
     return scores.numpy(), indices.numpy()
 
 
+@pytest.fixture(autouse=True)
+def seeds() -> None:
+    """Nothing here is random, and seeding makes TensorFlow drop every function it has optimised."""
+
+
 @pytest.fixture(scope="module")
 def catalogue():
     products, queries = shop(3200)

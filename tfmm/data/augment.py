@@ -57,7 +57,8 @@ def _where_real(row: tf.Tensor, changed: tf.Tensor, original: tf.Tensor) -> tf.T
 
 def _photos(pixels: tf.Tensor, config: AugmentConfig) -> tf.Tensor:
     """Photos uint8 [C, H, W, 3], each cropped, mirrored and coloured in its own way."""
-    count = tf.shape(pixels)[0]
+    # A static count keeps TensorFlow's cost model, and so its log, quiet.
+    count = tf.shape(pixels)[0] if pixels.shape[0] is None else pixels.shape[0]
     side = 1.0 - tf.random.uniform([count, 2], 0.0, config.crop)
     start = tf.random.uniform([count, 2]) * (1.0 - side)
     (top, left), (bottom, right) = (tf.unstack(edge, axis=1) for edge in (start, start + side))

@@ -31,6 +31,8 @@ from tfmm.strategy import make_strategy
 from tfmm.trainer import Trainer, Validation
 
 MAX_VALIDATION_PAIRS = 2000
+# Steps between lines where no bar can be drawn, as in a file.
+LINE_EVERY = 100
 
 
 def train(
@@ -198,6 +200,8 @@ class _Work:
             validated = f"  best recall@10 {recall:.3f}" if recall >= 0 else ""
             detail = f"loss {loss:.3f}  {rate:.0f} pairs/s{validated}"
             self.bar.update(task, completed=step, detail=detail)
+            if not self.bar.console.is_terminal and (step % LINE_EVERY == 0 or step == total):
+                self.bar.console.print(f"step {step} of {total}: {detail}", highlight=False)
 
         return report
 
