@@ -211,6 +211,19 @@ class EventWeights:
 
 
 @dataclass(frozen=True)
+class Boost:
+    """How many times as often a logged pair is drawn whose query holds the modality.
+
+    Rare modalities need it: without, an encoder sees too little to learn. The sampling correction
+    takes account of it. A query of several modalities gets the largest of theirs.
+    """
+
+    text: float = 1.0
+    image: float = 1.0
+    audio: float = 1.0
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Training.
 
@@ -219,6 +232,10 @@ class TrainConfig:
       batch_size: Pairs a step, over all replicas.
       catalogue_share: Share of each batch made from the catalogue alone: a product's words or
         photo ask for that product. Brings products without clicks and rare words into training.
+      boost: What pairs are drawn more often.
+      product_photo_share: Share of the rows without a photo in the query for which the product
+        tower reads the product's photo. Photos cost most of a step, and words and voices learn
+        little from them.
       epochs: Passes over the training pairs.
       max_steps: Upper bound of the steps; 0 for none.
       learning_rate: Peak of Adam's learning rate.
@@ -236,6 +253,7 @@ class TrainConfig:
     strategy: Strategy = "auto"
     batch_size: int = 256
     catalogue_share: float = 0.25
+    product_photo_share: float = 1.0
     epochs: int = 10
     max_steps: int = 0
     learning_rate: float = 1e-3
@@ -248,6 +266,7 @@ class TrainConfig:
     patience: int = 3
     jit_compile: bool = False
     weights: EventWeights = field(default_factory=EventWeights)
+    boost: Boost = field(default_factory=Boost)
 
 
 @dataclass(frozen=True)
@@ -414,6 +433,10 @@ def _check(config: Config, where: str) -> None:
         ("tower.dim", config.tower.dim, 2, 4096),
         ("train.batch_size", config.train.batch_size, 2, 1_000_000),
         ("train.catalogue_share", config.train.catalogue_share, 0, 1),
+        ("train.product_photo_share", config.train.product_photo_share, 0, 1),
+        ("train.boost.text", config.train.boost.text, 0.01, 100),
+        ("train.boost.image", config.train.boost.image, 0.01, 100),
+        ("train.boost.audio", config.train.boost.audio, 0.01, 100),
         ("train.temperature", config.train.temperature, 1e-3, 10),
         ("split.validation_fraction", config.split.validation_fraction, 0, 0.9),
         ("split.test_fraction", config.split.test_fraction, 0, 0.9),

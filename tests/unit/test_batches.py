@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -5,11 +6,12 @@ import numpy as np
 import pytest
 
 import tfmm  # noqa: F401
-from tfmm.config import AugmentConfig, CatalogueConfig, Config, TowerConfig, TrainConfig
+from tfmm.config import AugmentConfig, Boost, CatalogueConfig, Config, TowerConfig, TrainConfig
 from tfmm.data.batches import BatchPlan, Stores, dataset
 from tfmm.data.pairs import Pairs
 from tfmm.data.store import FeatureStore
 from tfmm.errors import TfmmError
+from tfmm.sampling import sampling_probability
 
 PRODUCTS, LOGGED, VARIANTS = 6, 40, 2
 H, W = 4, 4
@@ -116,14 +118,48 @@ def test_products_without_a_photo_are_padding(stores: Stores, pairs: Pairs):
 
 def test_the_share_of_catalogue_rows_is_what_the_plan_says(stores: Stores, pairs: Pairs):
     plan = BatchPlan(config(0.25), pairs, stores, batch_size=16)
-    from_catalogue = (plan.batch(3)["query:history"][:, 0] == 0).mean()
-    assert from_catalogue == plan.catalogue_share == 0.25
+    assert (plan.batch(3)["query:history"][:, 0] == 0).mean() == 0.25
+
+
+def test_sources_tell_how_often_each_product_is_shown(stores: Stores, pairs: Pairs):
+    probability = sampling_probability(
+        BatchPlan(config(0.25), pairs, stores, batch_size=16).sources()
+    )
+    plan = BatchPlan(config(0.25), pairs, stores, batch_size=16)
+    shown = np.concatenate([plan.batch(number)["product_index"] for number in range(300)])
+    measured = np.bincount(shown, minlength=PRODUCTS) / len(shown)
+    np.testing.assert_allclose(measured, probability, atol=0.01)
+
+
+def test_a_boosted_modality_is_drawn_more_often(stores: Stores, pairs: Pairs):
+    plain, boosted = config(0.0), config(0.0)
+    boosted = replace(boosted, train=replace(boosted.train, boost=Boost(image=5.0)))
+    counts = [
+        len(BatchPlan(c, pairs, stores, batch_size=20).batch(0)["query:image/row"])
+        for c in (plain, boosted)
+    ]
+    # Of 40 pairs 20 have text only, 10 text and photo, 10 a photo only.
+    assert counts[0] == 10
+    # One row for each of the three groups, the other 17 as 20 : 50 : 50, so 4, 8 and 8.
+    assert counts[1] == 16
+
+
+def test_photos_of_products_are_read_for_a_share_of_the_queries_without_one(
+    stores: Stores, pairs: Pairs
+):
+    sparing = config(0.25)
+    sparing = replace(sparing, train=replace(sparing.train, product_photo_share=0.0))
+    batch = BatchPlan(sparing, pairs, stores, batch_size=16).batch(0)
+    asked = set(batch["query:image/row"].tolist())
+    read = set(batch["product:image/row"].tolist()) - {-1}
+    assert read <= asked
+    has = {row for row in asked if batch["product_index"][row] in (0, 2, 3, 4)}
+    assert read == has
 
 
 def test_a_shop_without_a_log_trains_from_its_catalogue(stores: Stores, pairs: Pairs):
     nothing = pairs.take(np.zeros(LOGGED, dtype=bool))
     plan = BatchPlan(config(0.25), nothing, stores, batch_size=8)
-    assert plan.catalogue_share == 1.0
     assert plan.batch(0)["query:history"].max() == 0
     with pytest.raises(TfmmError, match="found none of them"):
         BatchPlan(config(0.0), nothing, stores, batch_size=8)

@@ -63,7 +63,6 @@ class BatchPlan:
     Attributes:
       batch_size: Rows of a batch, B.
       batches_per_epoch: Batches in which the log is passed once.
-      catalogue_share: Share of a batch that is drawn uniformly from the catalogue.
     """
 
     def __init__(self, config: Config, pairs: Pairs, stores: Stores, *, batch_size: int) -> None:
@@ -72,8 +71,8 @@ class BatchPlan:
         self._stores = stores
         self._streams = _streams(config, pairs, stores, batch_size)
         self._orders: dict[tuple[int, int], Rows] = {}
+        self._photo_rows = _photo_rows(self._streams, config.train.product_photo_share)
         logged = sum(stream.quota for stream in self._streams if stream.history is not None)
-        self.catalogue_share = 1.0 - logged / batch_size
         total = len(pairs) if logged else stores.products.rows
         self.batches_per_epoch = max(1, -(-total // (logged or batch_size)))
 
@@ -89,8 +88,16 @@ class BatchPlan:
             "weight": np.concatenate(weights).astype(np.float32),
         }
         flat |= {f"query:{name}": value for name, value in self._query_features(chosen).items()}
-        product_features = self._product_features(products.astype(np.int64))
+        product_features = self._product_features(products.astype(np.int64), self._photo_rows)
         return flat | {f"product:{name}": value for name, value in product_features.items()}
+
+    def sources(self) -> list[tuple[float, npt.NDArray[np.int64]]]:
+        """Share of a batch and count of each product, [N], in every group of pairs."""
+        products = self._stores.products.rows
+        return [
+            (stream.quota / self.batch_size, np.bincount(stream.product, minlength=products))
+            for stream in self._streams
+        ]
 
     def _draw(self, at: int, number: int) -> tuple[Rows, Rows]:
         """Rows of stream `at` in batch `number`, and the pass over the stream each belongs to."""
@@ -135,13 +142,16 @@ class BatchPlan:
                     features[name] = np.concatenate([part[name] for part in list_of_parts])
         return features
 
-    def _product_features(self, products: Rows) -> Arrays:
-        features: Arrays = {"row": np.arange(len(products), dtype=np.int32)}
+    def _product_features(self, products: Rows, photo_rows: Rows) -> Arrays:
+        everything = np.arange(len(products))
+        features: Arrays = {"row": everything.astype(np.int32)}
+        store = self._stores.products
         for modality in self._config.tower.product:
-            if modality in self._stores.products.modalities():
-                present = self._stores.products.has(modality)[products]
-                features[modality + ROW] = np.where(present, features["row"], np.int32(-1))
-                features |= self._stores.products.gather(modality, products)
+            if modality in store.modalities():
+                rows = photo_rows if modality == "image" else everything
+                present = store.has(modality)[products[rows]]
+                features[modality + ROW] = np.where(present, rows, -1).astype(np.int32)
+                features |= store.gather(modality, products[rows])
         return features
 
 
@@ -192,13 +202,14 @@ def _streams(config: Config, pairs: Pairs, stores: Stores, batch_size: int) -> l
     sides = _catalogue_sides(config, stores)
     share = config.train.catalogue_share if sides else 0.0
     for_catalogue = round(batch_size * share) if groups else batch_size * (share > 0)
-    quotas = _quotas([len(rows) for _, rows in groups], batch_size - for_catalogue)
+    sizes = [len(rows) * _boost(config, modalities) for modalities, rows in groups]
+    quotas = _quotas(sizes, batch_size - for_catalogue)
     mean_weight = float(pairs.weight.mean()) if len(pairs) else 1.0
     streams = [
         _log_stream(quota, modalities, pairs.take(rows), (stores.queries, mean_weight))
         for quota, (modalities, rows) in zip(quotas, groups, strict=True)
     ]
-    for quota, side in zip(_quotas([1] * len(sides), for_catalogue), sides, strict=True):
+    for quota, side in zip(_quotas([1.0] * len(sides), for_catalogue), sides, strict=True):
         streams.append(_catalogue_stream(quota, side, stores))
     streams = [stream for stream in streams if stream.quota]
     if not streams:
@@ -207,6 +218,17 @@ def _streams(config: Config, pairs: Pairs, stores: Stores, batch_size: int) -> l
             " train.catalogue_share > 0 with product text or photos, found none of them"
         )
     return streams
+
+
+def _photo_rows(streams: list[_Stream], share: float) -> Rows:
+    """Rows of a batch whose product's photo is read."""
+    rows: list[int] = []
+    start = 0
+    for stream in streams:
+        count = stream.quota if "image" in stream.modalities else round(stream.quota * share)
+        rows += range(start, start + count)
+        start += stream.quota
+    return np.array(rows, dtype=np.int64)
 
 
 def _groups(
@@ -237,7 +259,11 @@ def _catalogue_sides(config: Config, stores: Stores) -> list[str]:
     ]
 
 
-def _quotas(sizes: list[int], total: int) -> list[int]:
+def _boost(config: Config, modalities: tuple[str, ...]) -> float:
+    return max((getattr(config.train.boost, m) for m in modalities), default=1.0)
+
+
+def _quotas(sizes: list[float], total: int) -> list[int]:
     """Shares `total` rows out by size, at least one to each while there are enough."""
     if not sizes or total <= 0:
         return [0] * len(sizes)

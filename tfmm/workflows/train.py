@@ -137,7 +137,7 @@ class _Work:
         trainer = Trainer(
             config.train,
             strategy,
-            make_model=lambda: self._make_model(log, plan.catalogue_share),
+            make_model=lambda: self._make_model(plan),
             total_steps=total,
             folder=self.run,
         )
@@ -156,14 +156,13 @@ class _Work:
         )
         return trainer
 
-    def _make_model(self, log: _Log, catalogue_share: float) -> TwoTower:
+    def _make_model(self, plan: BatchPlan) -> TwoTower:
         towers = build.make_towers(self.config, build.read_vocabulary(self.run))
-        counts = np.bincount(log.training.product, minlength=log.stores.products.rows)
         return TwoTower(
             self.config.train,
             *towers,
             dim=self.config.tower.dim,
-            sampling_probability=sampling_probability(counts, catalogue_share=catalogue_share),
+            sampling_probability=sampling_probability(plan.sources()),
         )
 
     def _validation(self, log: _Log) -> Validation | None:
