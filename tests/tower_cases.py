@@ -1,4 +1,4 @@
-"""The one list of encoders, fusions and sides that every conformance test of towers goes through."""
+"""The one list of encoders, fusions and sides that the conformance tests of towers go through."""
 
 import functools
 import tempfile

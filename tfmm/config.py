@@ -173,6 +173,8 @@ class AugmentConfig:
       time_mask: Largest fraction of frames masked (SpecAugment).
       token_dropout: Probability of dropping a token.
       modality_dropout: Probability of dropping a modality where another remains.
+      recolour: Probability that the colour channels of a photo change places where the catalogue
+        asks for a product by its photo and its words, so that words about colour overrule a photo.
     """
 
     crop: float = 0.15
@@ -182,6 +184,7 @@ class AugmentConfig:
     time_mask: float = 0.1
     token_dropout: float = 0.1
     modality_dropout: float = 0.2
+    recolour: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -230,8 +233,9 @@ class TrainConfig:
     Attributes:
       strategy: Distribution strategy, "auto" takes the best that is there.
       batch_size: Pairs a step, over all replicas.
-      catalogue_share: Share of each batch made from the catalogue alone: a product's words or
-        photo ask for that product. Brings products without clicks and rare words into training.
+      catalogue_share: Share of each batch made from the catalogue alone: a product's words, its
+        photo, or both ask for that product. Brings products without clicks and rare words into
+        training.
       boost: What pairs are drawn more often.
       product_photo_share: Share of the rows without a photo in the query for which the product
         tower reads the product's photo. Photos cost most of a step, and words and voices learn

@@ -72,9 +72,10 @@ class BatchPlan:
         self._streams = _streams(config, pairs, stores, batch_size)
         self._orders: dict[tuple[int, int], Rows] = {}
         self._photo_rows = _photo_rows(self._streams, config.train.product_photo_share)
-        logged = sum(stream.quota for stream in self._streams if stream.history is not None)
-        total = len(pairs) if logged else stores.products.rows
-        self.batches_per_epoch = max(1, -(-total // (logged or batch_size)))
+        logged = [stream for stream in self._streams if stream.history is not None]
+        passed = logged or self._streams
+        rows, quota = (sum(getattr(s, name) for s in passed) for name in ("size", "quota"))
+        self.batches_per_epoch = max(1, -(-rows // quota))
 
     def batch(self, number: int) -> Arrays:
         """Batch `number` as one flat dict; see `dataset` for the names."""
@@ -87,7 +88,9 @@ class BatchPlan:
             "product_index": products.astype(np.int32),
             "weight": np.concatenate(weights).astype(np.float32),
         }
-        flat |= {f"query:{name}": value for name, value in self._query_features(chosen).items()}
+        flat |= {
+            f"query:{name}": value for name, value in self._query_features(chosen, number).items()
+        }
         product_features = self._product_features(products.astype(np.int64), self._photo_rows)
         return flat | {f"product:{name}": value for name, value in product_features.items()}
 
@@ -122,7 +125,7 @@ class BatchPlan:
             self._orders[at, number] = random.permutation(self._streams[at].size)
         return self._orders[at, number]
 
-    def _query_features(self, chosen: list[tuple[Rows, Rows]]) -> Arrays:
+    def _query_features(self, chosen: list[tuple[Rows, Rows]], number: int) -> Arrays:
         width = self._config.catalogue.history_length
         history = np.zeros((self.batch_size, width), dtype=np.int32)
         parts: dict[str, list[Arrays]] = {}
@@ -131,6 +134,8 @@ class BatchPlan:
             where = np.arange(start, start + stream.quota, dtype=np.int32)
             for modality, (store, entries) in stream.query_rows(rows, passes).items():
                 part = store.gather(modality, entries)
+                if stream.history is None and len(stream.modalities) > 1:
+                    part = _recoloured(part, self._config, number)
                 parts.setdefault(modality, []).append(part | {modality + ROW: where})
             if stream.history is not None:
                 history[where] = stream.history[rows]
@@ -198,7 +203,8 @@ def _nested(flat: dict[str, tf.Tensor]) -> dict[str, Any]:
 
 def _streams(config: Config, pairs: Pairs, stores: Stores, batch_size: int) -> list[_Stream]:
     usable = [m for m in MEDIA if m in config.tower.query]
-    groups = _groups(pairs, stores.queries, usable)
+    has_history = (pairs.history > 0).any(axis=1) & ("history" in config.tower.query)
+    groups = _groups(pairs, stores.queries, usable, has_history)
     sides = _catalogue_sides(config, stores)
     share = config.train.catalogue_share if sides else 0.0
     for_catalogue = round(batch_size * share) if groups else batch_size * (share > 0)
@@ -232,7 +238,7 @@ def _photo_rows(streams: list[_Stream], share: float) -> Rows:
 
 
 def _groups(
-    pairs: Pairs, queries: FeatureStore, usable: list[str]
+    pairs: Pairs, queries: FeatureStore, usable: list[str], has_history: npt.NDArray[np.bool_]
 ) -> list[tuple[tuple[str, ...], Rows]]:
     """Pairs by the set of modalities that their query holds; pairs with nothing usable go."""
     code = np.zeros(len(pairs), dtype=np.int64)
@@ -240,7 +246,7 @@ def _groups(
         has = queries.has(modality)
         if len(has):
             code += np.where(pairs.query >= 0, has[pairs.query], False).astype(np.int64) << bit
-    code = np.where((code > 0) | (pairs.history > 0).any(axis=1), code, -1)
+    code = np.where((code > 0) | has_history, code, -1)
     return [
         (
             tuple(m for bit, m in enumerate(usable) if value >> bit & 1),
@@ -250,13 +256,17 @@ def _groups(
     ]
 
 
-def _catalogue_sides(config: Config, stores: Stores) -> list[str]:
+def _catalogue_sides(config: Config, stores: Stores) -> list[tuple[str, ...]]:
+    """What of a product can ask for it: its words, its photo, and both together."""
     have = stores.products.modalities()
-    return [
-        m
+    sides = [
+        (m,)
         for m in ("text", "image")
         if m in config.tower.query and m in config.tower.product and m in have
     ]
+    products = stores.products
+    together = len(sides) == 2 and (products.has("text") & products.has("image")).any()
+    return [*sides, ("text", "image")] if together else list(sides)
 
 
 def _boost(config: Config, modalities: tuple[str, ...]) -> float:
@@ -301,23 +311,37 @@ def _log_stream(
     )
 
 
-def _catalogue_stream(quota: int, modality: str, stores: Stores) -> _Stream:
-    """A product's own words, or its own photo, ask for it."""
-    present = np.flatnonzero(stores.products.has(modality))
+def _catalogue_stream(quota: int, modalities: tuple[str, ...], stores: Stores) -> _Stream:
+    """A product's own words, its own photo, or both ask for it."""
+    present = np.flatnonzero(np.all([stores.products.has(m) for m in modalities], axis=0))
 
     def query_rows(rows: Rows, passes: Rows) -> dict[str, tuple[FeatureStore, Rows]]:
         products = present[rows]
-        if modality == "text":
-            variants = products * stores.variants + passes % stores.variants
-            return {"text": (stores.catalogue_queries, variants)}
-        return {modality: (stores.products, products)}
+        variants = products * stores.variants + passes % stores.variants
+        sources = {
+            "text": (stores.catalogue_queries, variants),
+            "image": (stores.products, products),
+        }
+        return {modality: sources[modality] for modality in modalities}
 
     return _Stream(
         quota,
         len(present),
-        (modality,),
+        modalities,
         query_rows,
         present.astype(np.int32),
         np.ones(len(present), dtype=np.float32),
         None,
     )
+
+
+def _recoloured(part: Arrays, config: Config, number: int) -> Arrays:
+    """Exchanges the colour channels of some photos; a shopper writes "this one, but in red"."""
+    pixels = part.get("image/pixels")
+    if pixels is None:
+        return part
+    random = np.random.default_rng([config.seed, number])
+    changed = pixels.copy()
+    for row in np.flatnonzero(random.random(len(pixels)) < config.augment.recolour):
+        changed[row] = pixels[row][..., random.permutation(3)]
+    return part | {"image/pixels": changed}
