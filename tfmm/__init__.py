@@ -12,6 +12,8 @@ import os
 import sys
 from typing import Any
 
+from tfmm._cuda import preload_cuda
+
 __version__ = "0.1.0"
 
 _PUBLIC = {
@@ -41,6 +43,7 @@ def _select_legacy_keras() -> None:
 
 
 _select_legacy_keras()
+preload_cuda()
 
 
 def __getattr__(name: str) -> Any:

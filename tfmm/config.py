@@ -171,6 +171,8 @@ class AugmentConfig:
       colour: Strength of brightness, contrast and saturation changes.
       frequency_mask: Largest fraction of mel bands masked (SpecAugment).
       time_mask: Largest fraction of frames masked (SpecAugment).
+      speed: Largest fraction by which a sound is made faster or slower.
+      warp: Largest fraction by which its mel axis is stretched, as by another vocal tract.
       token_dropout: Probability of dropping a token.
       modality_dropout: Probability of dropping a modality where another remains.
       recolour: Probability that the colour channels of a photo change places where the catalogue
@@ -182,6 +184,8 @@ class AugmentConfig:
     colour: float = 0.2
     frequency_mask: float = 0.2
     time_mask: float = 0.1
+    speed: float = 0.15
+    warp: float = 0.1
     token_dropout: float = 0.1
     modality_dropout: float = 0.2
     recolour: float = 0.5

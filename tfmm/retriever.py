@@ -84,6 +84,9 @@ class Index(Protocol):
     def search(self, queries: tf.Tensor, k: tf.Tensor, excluded: tf.Tensor) -> Hits:
         """Hits of each row."""
 
+    def release(self) -> None:
+        """Drops what the process keeps beside the variables."""
+
 
 @dataclass(frozen=True)
 class _Functions:

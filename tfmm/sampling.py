@@ -26,4 +26,4 @@ def sampling_probability(
     Returns:
       Q, [N] float32; sums to 1.
     """
-    return sum(share * counts / counts.sum() for share, counts in sources).astype(np.float32)  # type: ignore[union-attr]
+    return sum(share * counts / counts.sum() for share, counts in sources).astype(np.float32)

@@ -155,7 +155,7 @@ class Trainer:
             losses = self._strategy.run(lambda inputs: inner(inputs)["loss"], args=(batch,))
             return self._strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
 
-        return step  # type: ignore[no-any-return]
+        return step
 
     def _log(self, step: int, loss: float, report: Report) -> None:
         tf.summary.scalar("loss", loss, step=step)

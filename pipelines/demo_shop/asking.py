@@ -44,6 +44,14 @@ def ask_for(catalogue: Catalogue, product: int, rng: np.random.Generator) -> Ask
     )
 
 
+def say_for(catalogue: Catalogue, product: int, rng: np.random.Generator) -> Ask:
+    """What people say aloud is short: the kind, with its colour or its pattern."""
+    attributes = catalogue.attributes
+    plain = attributes["pattern"][product] == _PLAIN
+    name = "colour" if plain or rng.random() < 0.6 else "pattern"
+    return Ask(int(catalogue.kind[product]), {name: int(attributes[name][product])})
+
+
 def mix(catalogue: Catalogue, wanted: int, rng: np.random.Generator) -> Mixture:
     """A photo of something close to the wanted product, and words for the difference.
 

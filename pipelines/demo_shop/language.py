@@ -17,7 +17,7 @@ Style = tuple[float, float, float]
 
 TITLE: Style = (0.62, 0.38, 0.0)
 SHOPPER: Style = (0.6, 0.2, 0.2)
-SPEAKER: Style = (0.74, 0.16, 0.1)
+SPEAKER: Style = (0.84, 0.12, 0.04)
 PLAIN: Style = (1.0, 0.0, 0.0)
 SYNONYM: Style = (0.0, 0.35, 0.65)
 

@@ -1,7 +1,8 @@
 """The test set: the same intents in words, synonyms, typos, Chinese, speech, photos and mixtures.
 
-An intent `want-N` is a kind with attributes that some product has; the same words are typed and
-spoken, and a photo of that product is judged by the rule of photos. An intent `mix-N` is a photo
+An intent `want-N` is a kind with attributes that some product has, and a photo of that product is
+judged by the rule of photos. An intent `say-N` is a kind with a colour or a pattern; the same words
+are typed and spoken. An intent `mix-N` is a photo
 with words that change one attribute; its parts alone are queries too, all judged by what both ask
 together. An intent `taste-N` is the past of a shopper who is not in the log; the past itself is
 excluded from the answer.
@@ -14,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipelines.demo_shop.asking import appetite, ask_for, draw_taste, mix
+from pipelines.demo_shop.asking import appetite, ask_for, draw_taste, mix, say_for
 from pipelines.demo_shop.catalogue import Catalogue
 from pipelines.demo_shop.judgments import Grades, grade_ask, grade_photo, grade_taste
 from pipelines.demo_shop.language import (
@@ -65,11 +66,12 @@ class Query:
 
 
 def make_queries(catalogue: Catalogue, *, intents: int, seed: int, voices: bool) -> list[Query]:
-    """Draws `intents` intents of each of the three sorts, and all their queries."""
+    """Draws `intents` intents of each of the four sorts, and all their queries."""
     queries: list[Query] = []
     for number in range(intents):
         rng = np.random.default_rng([seed, 6, number])
         queries += _wants(catalogue, number, rng)
+        queries += _sayings(catalogue, number, np.random.default_rng([seed, 7, number]))
         queries += _mixes(catalogue, number, rng)
         queries.append(_taste(catalogue, number, rng))
     return [query for query in queries if voices or query.spoken is None]
@@ -92,11 +94,20 @@ def _wants(catalogue: Catalogue, number: int, rng: np.random.Generator) -> Itera
         typo = misspell(plain.text, rng, reserved=True) if language == "en" else plain.text
         if typo != plain.text:
             yield replace(plain, name="misspelling", slice="misspelling", text=typo)
-        yield _spoken(plain, UNHEARD[language], f"unheard-{language}", "unheard voice", rng)
-        if (language == "zh") == bool(number % 2):
-            yield _spoken(plain, HEARD[language], f"heard-{language}", "heard voice", rng)
     photo = _photograph(product, rng)
     yield Query("photo", intent, "photo", grade_photo(catalogue, product), photo=photo)
+
+
+def _sayings(catalogue: Catalogue, number: int, rng: np.random.Generator) -> Iterator[Query]:
+    ask = say_for(catalogue, int(rng.integers(len(catalogue))), rng)
+    intent, grades = f"say-{number + 1:04d}", grade_ask(catalogue, ask)
+    for language in _LANGUAGES:
+        words = ask_in_words(ask, language, PLAIN, rng)
+        typed = Query(f"text-{language}", intent, "words of a voice", grades, language, words)
+        yield typed
+        yield _spoken(typed, UNHEARD[language], f"unheard-{language}", "unheard voice", rng)
+        if (language == "zh") == bool(number % 2):
+            yield _spoken(typed, HEARD[language], f"heard-{language}", "heard voice", rng)
 
 
 def _mixes(catalogue: Catalogue, number: int, rng: np.random.Generator) -> Iterator[Query]:

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.demo_shop.asking import appetite, ask_for, draw_taste, mix
+from pipelines.demo_shop.asking import appetite, ask_for, draw_taste, mix, say_for
 from pipelines.demo_shop.catalogue import Catalogue, Numbers
 from pipelines.demo_shop.judgments import Grades, Taste, grade_ask, grade_photo
 from pipelines.demo_shop.language import (
@@ -180,8 +180,8 @@ def _request(
             spoken = voices and rng.random() < 0.35
             return _worded(text, language, grades, rng, spoken=spoken, photo=mixture.photographed)
         case _:
-            ask = ask_for(catalogue, wanted, rng)
             spoken = voices and form == "voice"
+            ask = (say_for if form == "voice" else ask_for)(catalogue, wanted, rng)
             text = ask_in_words(ask, language, SPEAKER if spoken else SHOPPER, rng)
             if language == "en" and not spoken and rng.random() < 0.12:
                 text = misspell(text, rng, reserved=False)

@@ -36,10 +36,7 @@ def functions(tree: ast.Module) -> Iterator[Function]:
 def body_lines(function: Function) -> int:
     """Lines from `def` to the last, without the docstring."""
     lines = (function.end_lineno or function.lineno) - function.lineno + 1
-    first = function.body[0]
-    if ast.get_docstring(function) is not None:
-        lines -= (first.end_lineno or first.lineno) - first.lineno + 1
-    return lines
+    return lines - docstring_lines(function)
 
 
 def parameters(function: Function) -> int:
@@ -49,12 +46,21 @@ def parameters(function: Function) -> int:
     return len([name for name in names if name not in ("self", "cls")])
 
 
+def docstring_lines(node: ast.Module | ast.ClassDef | Function) -> int:
+    if ast.get_docstring(node) is None:
+        return 0
+    first = node.body[0]
+    return (first.end_lineno or first.lineno) - first.lineno + 1
+
+
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_module_is_short(source: str):
-    lines = len((ROOT / source).read_text(encoding="utf-8").splitlines())
-    # The recipe is one tree in one place, and mostly documentation.
-    limit = 450 if source == "tfmm/config.py" else MAX_LINES_OF_A_MODULE
-    assert lines <= limit
+    text = (ROOT / source).read_text(encoding="utf-8")
+    lines = len(text.splitlines())
+    if source == "tfmm/config.py":  # one tree in one place, where every key is documented
+        tree = ast.walk(ast.parse(text))
+        lines -= sum(docstring_lines(node) for node in tree if isinstance(node, ast.ClassDef))
+    assert lines <= MAX_LINES_OF_A_MODULE
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -2,6 +2,7 @@
 
 import tfmm  # isort: skip # noqa: F401 - selects legacy Keras before TensorFlow
 
+import functools
 from pathlib import Path
 
 import fake_parts
@@ -23,20 +24,27 @@ def seeds() -> None:
     """Nothing here is random, and seeding makes TensorFlow drop every function it has optimised."""
 
 
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory):
+    """Signatures by name, over 40 products; by index, in memory and loaded back."""
+
+    @functools.cache
+    def made(index: str):
+        retrieving, folder = retriever(index=index), tmp_path_factory.mktemp(index)
+        retrieving.save(folder)
+        functions, saved = retrieving.signatures(), load_model(folder).signatures
+        memory = {n: Signature(n, functions[n], s.inputs) for n, s in saved.items()}
+        return {"memory": memory, "saved": saved}
+
+    return made
+
+
 @pytest.fixture(
     scope="module", params=["exact-memory", "exact-saved", "scann-memory", "scann-saved"]
 )
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
-    """Signatures by name, over 40 products."""
+def model(request: pytest.FixtureRequest, models):
     index, place = request.param.split("-")
-    made = retriever(index=index)
-    folder = tmp_path_factory.mktemp(request.param)
-    made.save(folder)
-    loaded = load_model(folder).signatures
-    if place == "saved":
-        return loaded
-    functions = made.signatures()
-    return {n: Signature(n, functions[n], s.inputs) for n, s in loaded.items()}
+    return models(index)[place]
 
 
 def ids(answer, row=0):

@@ -22,7 +22,9 @@ def augment(features: Tensors, config: AugmentConfig) -> Tensors:
     """Augments a batch; entries of packed rows that are padding (row -1) stay as they are.
 
     - photos ("image/pixels"): crop, mirror, brightness, contrast, saturation;
-    - sounds ("audio/log_mel"): SpecAugment, one frequency and one time mask (Park et al. 2019);
+    - sounds ("audio/log_mel"): speed and, by stretching the mel axis, vocal tract length (Jaitly
+      and Hinton, "Vocal tract length perturbation improves speech recognition", 2013);
+      SpecAugment, one frequency and one time mask (Park et al. 2019);
     - text ("text/ids", "text/ngrams"): token dropout. A dropped token becomes 0 where it stands,
       without closing the gap; [SEP] and the last token that would remain are kept. Of a
       preprocessing module's tokens, "text/input_mask" is set to 0, but for the first;
@@ -90,7 +92,20 @@ def _spec_augment(log_mel: tf.Tensor, config: AugmentConfig) -> tf.Tensor:
         bands=_mask_bound(config.frequency_mask, log_mel.shape[2]),
         frames=_mask_bound(config.time_mask, log_mel.shape[1]),
     )
-    return tf.map_fn(mask, log_mel, parallel_iterations=1)
+    return tf.map_fn(mask, _stretched(log_mel, config), parallel_iterations=1)
+
+
+def _stretched(log_mel: tf.Tensor, config: AugmentConfig) -> tf.Tensor:
+    """Stretches sounds float32 [C, T, mel] along both axes; what comes in from outside is 0."""
+    count = tf.shape(log_mel)[0] if log_mel.shape[0] is None else log_mel.shape[0]
+    frames = 1.0 + tf.random.uniform([count], -config.speed, config.speed)
+    bands = 1.0 + tf.random.uniform([count], -config.warp, config.warp)
+    start = tf.zeros([count])
+    boxes = tf.stack([start, start, frames, bands], axis=1)
+    grown = tf.image.crop_and_resize(
+        log_mel[..., tf.newaxis], boxes, tf.range(count), log_mel.shape[1:3]
+    )
+    return grown[..., 0]
 
 
 def _masked(log_mel: tf.Tensor, *, bands: int, frames: int) -> tf.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -238,7 +238,7 @@ def _photo_rows(streams: list[_Stream], share: float) -> Rows:
 
 
 def _groups(
-    pairs: Pairs, queries: FeatureStore, usable: list[str], has_history: npt.NDArray[np.bool_]
+    pairs: Pairs, queries: FeatureStore, usable: Sequence[str], has_history: npt.NDArray[np.bool_]
 ) -> list[tuple[tuple[str, ...], Rows]]:
     """Pairs by the set of modalities that their query holds; pairs with nothing usable go."""
     code = np.zeros(len(pairs), dtype=np.int64)

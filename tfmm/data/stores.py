@@ -56,7 +56,7 @@ class StoreBuilder:
         self._folder = folder
         self._encode_product = encode_product
         self._encode_query = encode_query
-        parts = [asdict(config.text), asdict(config.image), asdict(config.audio)]
+        parts: list[Any] = [asdict(config.text), asdict(config.image), asdict(config.audio)]
         parts += [asdict(config.catalogue), list(config.tower.query), list(config.tower.product)]
         text = json.dumps([prepared.manifest["fingerprint"], parts, config.seed], sort_keys=True)
         self._stamp = hashlib.sha256(text.encode()).hexdigest()

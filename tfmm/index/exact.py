@@ -37,6 +37,9 @@ class ExactIndex(tf.Module):
         """Whether `search` always returns the true top k."""
         return True
 
+    def release(self) -> None:
+        """Drops what the process keeps beside the variables: nothing."""
+
     def facts(self) -> dict[str, Any]:
         """What a manifest says of the index."""
         size, dim = self.vectors.shape

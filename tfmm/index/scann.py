@@ -107,6 +107,10 @@ class ScannIndex(tf.Module):
             shared_name=f"tfmm-{self.fingerprint}",
         )
 
+    def release(self) -> None:
+        """Drops the process's searcher; the next search builds it again from the variables."""
+        tf.raw_ops.DestroyResourceOp(resource=self.searcher())
+
     def search(self, queries: tf.Tensor, k: tf.Tensor, excluded: tf.Tensor) -> Hits:
         """The best products of each row that the row does not exclude, nearly always.
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tfmm import __version__, artifacts, build
-from tfmm.artifacts import Answer, LoadedModel, Signature
+from tfmm.artifacts import Answer, Signature
 from tfmm.config import Config, IndexConfig, config_to_dict
 from tfmm.errors import TfmmError
 from tfmm.features.preprocessor import Preprocessor
@@ -254,51 +254,50 @@ def questions(config: Config, prepared: PreparedData) -> list[tuple[str, dict[st
     return asked
 
 
-def verify(
-    staged: Path, retriever: Retriever, asked: list[tuple[str, dict[str, Any]]]
-) -> LoadedModel:
+def verify(staged: Path, retriever: Retriever, asked: list[tuple[str, dict[str, Any]]]) -> None:
     """Loads a saved model back and compares it with the one in memory.
 
     Raises:
-      TfmmError: An input has no default, or an answer differs.
+      TfmmError: A signature or a default is missing, or an answer differs.
     """
-    functions = retriever.signatures()
-    loaded = artifacts.load_model(staged)
-    for name, signature in loaded.signatures.items():
-        for key, spec in signature.inputs.items():
+    functions, specs = retriever.signatures(), artifacts.signature_specs(staged)
+    if set(functions) != set(specs):
+        raise TfmmError(f"export: expected signatures {sorted(functions)}, saved {sorted(specs)}")
+    for name, inputs in specs.items():
+        for key, spec in inputs.items():
             if spec.default is None or len(spec.default) != 1:
                 raise TfmmError(f"export: expected a default for {name}.{key} in the SavedModel")
-    if set(functions) != set(loaded.signatures):
-        raise TfmmError(
-            f"export: expected signatures {sorted(functions)}, saved {sorted(loaded.signatures)}"
-        )
-    for name, given in asked:
-        signature = loaded.signatures[name]
-        expected = Signature(name, functions[name], signature.inputs)(**given)
-        if not _same(expected, signature(**given)):
+    expected = [Signature(n, functions[n], specs[n])(**given) for n, given in asked]
+    # Otherwise the saved model would find the searcher of the one in memory, and prove nothing.
+    retriever.index.release()
+    loaded = artifacts.load_model(staged)
+    for (name, given), answer in zip(asked, expected, strict=True):
+        if not same_answer(answer, loaded.signatures[name](**given)):
             raise TfmmError(f"export: the saved {name} answers otherwise than the one in memory")
-    return loaded
 
 
-def _same(expected: Answer, received: Answer) -> bool:
+def same_answer(expected: Answer, received: Answer) -> bool:
+    """Whether two answers are equal within TOLERANCE, ties in any order."""
     if "embedding" in expected:
         return bool(np.allclose(expected["embedding"], received["embedding"], atol=TOLERANCE))
-    scores = expected["score"]
+    scores, names = expected["score"], (expected["product_id"], received["product_id"])
     if not np.allclose(scores, received["score"], rtol=0, atol=TOLERANCE):
         return False
-    names = zip(expected["product_id"], received["product_id"], scores, strict=True)
-    return all(_same_row(*row) for row in names)
+    if np.array_equal(*names):
+        return all(
+            np.array_equal(expected[key], received[key]) for key in expected.keys() - {"score"}
+        )
+    return all(_same_row(*row) for row in zip(*names, scores, strict=True))
 
 
 def _same_row(
     expected: npt.NDArray[Any], received: npt.NDArray[Any], scores: npt.NDArray[Any]
 ) -> bool:
     """Whether two rankings agree but for the order of ties and what ties with the last hit."""
+    hits = received[received != b""]
     last = scores[scores > LOWEST].min(initial=np.inf)
     settled = expected[scores > last + 2 * TOLERANCE]
-    return set(settled) <= set(received) and len(set(received[received != b""])) == len(
-        received[received != b""]
-    )
+    return set(settled) <= set(hits) and len(set(hits)) == len(hits)
 
 
 def _bar(console: Console) -> Progress:

@@ -1,0 +1,99 @@
+"""Export as a command: killed at any moment, run again, loaded back."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_shop
+
+SET = [part for setting in tiny_shop.SETTINGS for part in ("--set", setting)]
+
+
+def tfmm(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "tfmm", *map(str, arguments)]
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        tfmm(*arguments), capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A finished run and its data."""
+    folder = tmp_path_factory.mktemp("shop")
+    data, trained = folder / "data", folder / "run"
+    assert run("prepare", tiny_shop.write(folder / "tables"), data, *SET).returncode == 0
+    more = ["--set", f"tower.hub_dir={folder / 'hub'}", "--set", "train.max_steps=2"]
+    done = run("train", data, "--run", trained, *SET, *more, "--set", "index.kind=scann")
+    assert done.returncode == 0, done.stderr
+    return trained, data
+
+
+def kill_when(moment: str, command: list[str], model: Path) -> None:
+    """Starts an export and kills it as soon as a file of that name is in its staging folder."""
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not list(model.glob(f".staging-*/{moment}")) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    assert process.poll() is None, "export ended before it could be killed"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_an_export_killed_at_any_moment_leaves_no_version_and_the_next_is_whole(
+    shop: tuple[Path, Path], tmp_path: Path
+):
+    command = ["export", *shop, "--saved-models", tmp_path]
+    model = tmp_path / "tiny"
+    for moment in (".", "saved_model.pb", "assets.extra/manifest.json"):
+        kill_when(moment, tfmm(*command), model)
+        left = os.listdir(model)
+        assert len(left) == 1
+        assert left[0].startswith(".staging-")
+    done = run(*command)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(model / "1")
+    assert os.listdir(model) == ["1"]
+    _answers(model)
+
+
+def _answers(model: Path) -> None:
+    from tfmm.artifacts import load_model
+
+    loaded = load_model(model)
+    answer = loaded.signatures["serving_default"](text=["red shirt", ""], k=[3, 20])
+    assert answer["product_id"].shape == (2, 20)
+    assert (answer["product_id"][1] != b"").all()
+    assert np.isfinite(answer["score"]).all()
+    manifest = loaded.manifest
+    assert manifest["index"]["kind"] == "scann"
+    assert manifest["index"]["measured"]["recall@100"] == 1.0
+    assert manifest["catalogue"]["products"] == 24
+    assert manifest["data"]["fingerprint"] == manifest["catalogue"]["fingerprint"]
+    assert manifest["stock_serving"]["loads"] is False
+    assert "Scann>ScannSearchBatched" in manifest["ops"]
+    assert manifest["versions"]["tensorflow"] == "2.16.2"
+    assert {"config", "created", "split", "metrics", "tower_fingerprint"} <= set(manifest)
+    raw = (loaded.path / "assets.extra" / "manifest.json").read_text(encoding="utf-8")
+    json.loads(raw, parse_constant=pytest.fail)
+
+
+def test_inspect_says_what_a_stock_server_lacks(shop: tuple[Path, Path], tmp_path: Path):
+    assert run("export", *shop, "--saved-models", tmp_path).returncode == 0
+    shown = run("inspect", tmp_path / "tiny")
+    assert shown.returncode == 0, shown.stderr
+    for part in ("scann", "serving_default", "24 x 16", "lacks Scann>", "b''"):
+        assert part in shown.stdout
+    refused = run("inspect", tmp_path / "tiny", "--stock")
+    assert refused.returncode == 1
+    assert "Scann>ScannSearchBatched" in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
