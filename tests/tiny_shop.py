@@ -17,7 +17,14 @@ COLOURS = {
     "blue": ("蓝色", (30, 40, 200)),
     "black": ("黑色", (20, 20, 20)),
 }
-KINDS = {"shirt": "衬衫", "lamp": "台灯", "mug": "杯子", "chair": "椅子", "boot": "靴子", "bag": "包"}
+KINDS = {
+    "shirt": "衬衫",
+    "lamp": "台灯",
+    "mug": "杯子",
+    "chair": "椅子",
+    "boot": "靴子",
+    "bag": "包",
+}
 SETTINGS = (
     'name="tiny"',
     'catalogue.text=["title","title_zh"]',

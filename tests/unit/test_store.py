@@ -1,3 +1,4 @@
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,8 @@ def test_a_store_that_was_cut_off_leaves_nothing_in_place(tmp_path: Path):
         yield BATCHES[0]
         raise KeyboardInterrupt
 
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         FeatureStore.write(tmp_path / "s", broken(), stamp="x")
-    except KeyboardInterrupt:
-        pass
     assert not (tmp_path / "s").exists()
     assert FeatureStore.write(tmp_path / "s", BATCHES, stamp="x").rows == 5
 
