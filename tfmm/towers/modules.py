@@ -159,15 +159,18 @@ class ImageNetwork(tf.Module):
                 x = tf.nn.relu(x + gain * self.residual[stage - 1](x))
         area = tf.cast(tf.shape(x)[1] * tf.shape(x)[2], tf.float32)
         mean = tf.einsum("nhwc->nc", x) / area
-        top = tf.stop_gradient(tf.reduce_max(x, [1, 2], keepdims=True))
-        where = tf.cast(x >= top, tf.float32)
-        largest = tf.einsum("nhwc,nhwc->nc", x, where) / tf.reduce_sum(where, [1, 2])
+        flat = tf.reshape(x, [-1, tf.shape(x)[1] * tf.shape(x)[2], x.shape[3]])
+        largest = _largest(flat)
         pooled = zip(self.norms, self.outputs, (mean, largest), strict=True)
         return tf.add_n([output(norm(x)) for norm, output, x in pooled])
 
 
 class AudioNetwork(tf.Module):
-    """A sound's log-mel frames `[C, T, mel]` -> one vector."""
+    """A sound's log-mel frames `[C, T, mel]` -> one vector.
+
+    The maximum over time tells that a sound was heard anywhere, which is what words are made of;
+    an attended mean stands beside it.
+    """
 
     def __init__(self, *, mel_bins: int, channels: int, width: int, seed: int) -> None:
         super().__init__(name="audio")
@@ -177,8 +180,8 @@ class AudioNetwork(tf.Module):
         self.norms = [_Norm(channels, f"norm{i}") for i in range(4)]
         self.blocks = [weights.kernel((5, channels, channels), f"block{i}") for i in range(2)]
         self.score = weights.constant((channels,), 0.0, "score")
-        self.output_norm = _Norm(channels, "output_norm")
-        self.output = _Dense(weights, (channels, width), "output")
+        self.output_norms = [_Norm(channels, f"output_norm{i}") for i in range(2)]
+        self.outputs = [_Dense(weights, (channels, width), f"output{i}") for i in range(2)]
 
     def __call__(self, log_mel: tf.Tensor) -> tf.Tensor:
         """`[C, T, mel]` to `[C, width]`."""
@@ -189,7 +192,16 @@ class AudioNetwork(tf.Module):
         for norm, block in zip(self.norms[2:], self.blocks, strict=True):
             x = norm(x + tf.nn.relu(tf.nn.conv1d(x, block, 1, "SAME")))
         weight = tf.nn.softmax(tf.einsum("clw,w->cl", x, self.score))
-        return self.output(self.output_norm(tf.einsum("clw,cl->cw", x, weight)))
+        pooled = (tf.einsum("clw,cl->cw", x, weight), _largest(x))
+        parts = zip(self.output_norms, self.outputs, pooled, strict=True)
+        return tf.add_n([output(norm(part)) for norm, output, part in parts])
+
+
+def _largest(x: tf.Tensor) -> tf.Tensor:
+    """Maximum over axis 1, `[C, L, W] -> [C, W]`, by a gradient that is cheap on a CPU."""
+    top = tf.stop_gradient(tf.reduce_max(x, 1, keepdims=True))
+    where = tf.cast(x >= top, tf.float32)
+    return tf.einsum("clw,clw->cw", x, where) / tf.reduce_sum(where, 1)
 
 
 def _embed(embedding: tf.Variable, ids: tf.Tensor) -> tf.Tensor:
