@@ -10,7 +10,7 @@ from tfmm.data.augment import augment
 
 OFF = AugmentConfig(
     crop=0.0, flip=0.0, colour=0.0, frequency_mask=0.0, time_mask=0.0,
-    token_dropout=0.0, modality_dropout=0.0,
+    token_dropout=0.0, modality_dropout=0.0, speed=0.0, warp=0.0, recolour=0.0,
 )  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def test_with_everything_off_nothing_changes():
 
 
 def test_padding_stays_as_it_is():
-    names = {field.name for field in dataclasses.fields(AugmentConfig)} - {"modality_dropout"}
+    names = {field.name for field in dataclasses.fields(AugmentConfig)} - {"modality_dropout", "recolour"}
     before, after = changed(**dict.fromkeys(names, 0.5))
     for name, value in before.items():
         if "/" in name and not name.endswith("row"):
@@ -223,3 +223,22 @@ def test_inside_tf_data_shapes_stay_static_and_batches_differ():
     first, second = augmented
     for name in ("image/pixels", "audio/log_mel", "text/ids", "text/ngrams"):
         assert (first[name].numpy() != second[name].numpy()).any()
+
+
+def test_speed_and_warp_move_what_is_heard_and_bring_silence_in():
+    features = batch()
+    spike = np.zeros([6, 50, 20], np.float32)
+    spike[:, 25, 10] = 1.0
+    features["audio/log_mel"] = tf.constant(spike)
+    settings = dataclasses.replace(OFF, speed=0.3, warp=0.3)
+    places = set()
+    for _ in range(5):
+        made = augment(features, settings)["audio/log_mel"].numpy()
+        np.testing.assert_array_equal(made[1], spike[1])
+        for row in (0, 2, 3, 4, 5):
+            frame, band = np.unravel_index(made[row].argmax(), made[row].shape)
+            # Position p of the original is heard at p / s, with s in 0.7..1.3.
+            assert 25 / 1.3 - 1.5 <= frame <= 25 / 0.7 + 1.5
+            assert 10 / 1.3 - 1.5 <= band <= 10 / 0.7 + 1.5
+            places.add((int(frame), int(band)))
+    assert len(places) > 10

@@ -89,8 +89,8 @@ def test_queries_of_one_intent_ask_for_the_same_thing(queries: list[Query]) -> N
         asked = [query for query in same if query.slice != "photo"]
         for query in asked:
             np.testing.assert_array_equal(query.grades, asked[0].grades)
-        if intent.startswith("want"):
-            typed = {query.text for query in same if query.slice == "plain"}
+        if intent.startswith("say"):
+            typed = {query.text for query in same if query.slice == "words of a voice"}
             assert {q.spoken.text for q in same if q.spoken} == typed
         if intent.startswith("mix"):
             (both,) = (query for query in same if query.slice == "photo and words")
@@ -102,7 +102,7 @@ def test_every_slice_is_there_and_every_intent_has_an_answer(queries: list[Query
     assert {query.slice for query in queries} == {
         "plain", "synonym", "misspelling", "photo", "heard voice", "unheard voice",
         "photo and words", "photo and voice", "words of a mixture", "photo of a mixture",
-        "voice of a mixture", "history",
+        "voice of a mixture", "history", "words of a voice",
     }  # fmt: skip
     assert all(query.grades.max() >= 1 for query in queries)
     for query in queries:
