@@ -30,9 +30,8 @@ _BATCH = 400
 
 HEARD: dict[Language, tuple[str, ...]] = {
     "en": (
-        "en-us", "en-us+f1", "en-us+m3", "en-us+klatt2", "en-us+f4", "en", "en+f2", "en+m1",
-        "en-gb-scotland", "en-gb-scotland+f1", "en-gb-x-rp+m4", "en-gb-x-rp+f2",
-        "en-029+m2", "en-029+f4", "en-us-nyc+m6", "en-us-nyc+f1",
+        "en-us", "en-us+f1", "en-us+f2", "en-us+f4", "en-us+m1", "en-us+m3", "en-us+m4",
+        "en", "en+f1", "en+f4", "en+m2", "en+m6",
     ),
     "zh": (
         "cmn", "cmn+f1", "cmn+f2", "cmn+f4", "cmn+m1", "cmn+m2",
@@ -42,7 +41,7 @@ HEARD: dict[Language, tuple[str, ...]] = {
 """Voices of the log, and of those queries of the test set whose slice is "heard voice"."""
 
 UNHEARD: dict[Language, tuple[str, ...]] = {
-    "en": ("en-us+f3", "en+m5", "en-us+m7", "en-gb-scotland+f5", "en-us-nyc+steph"),
+    "en": ("en-us+f3", "en+m5", "en-us+m7", "en+f5", "en-us+steph"),
     "zh": ("cmn+f3", "cmn+m5", "cmn+m7", "cmn+f5", "cmn+steph"),
 }
 """Voices that speak in the test set only."""
@@ -75,8 +74,8 @@ def utterance(text: str, voices: Sequence[str], rng: np.random.Generator) -> Utt
     return Utterance(
         text=text,
         voice=voices[int(rng.integers(len(voices)))],
-        words_per_minute=int(rng.integers(150, 206)),
-        pitch=int(rng.integers(34, 67)),
+        words_per_minute=int(rng.integers(155, 196)),
+        pitch=int(rng.integers(38, 63)),
         seed=int(rng.integers(2**31)),
         container=containers[int(rng.choice(3, p=(0.25, 0.65, 0.1)))],
     )
@@ -150,17 +149,17 @@ class _Speaker:
 
 
 def _in_a_room(clean: NDArray[np.float32], seed: int) -> NDArray[np.int16]:
-    """Adds echoes, a colour, noise at 14 to 34 dB below the voice, and a loudness."""
+    """Adds echoes, a colour, noise at 20 to 38 dB below the voice, and a loudness."""
     rng = np.random.default_rng([seed, 5])
     quiet = np.zeros(int(rng.uniform(0.02, 0.15) * SAMPLE_RATE_HZ), np.float32)
     sound = np.concatenate([quiet, clean])
     dry = sound.copy()
     for _ in range(3):
         delay = int(rng.uniform(0.004, 0.06) * SAMPLE_RATE_HZ)
-        sound[delay:] += np.float32(rng.uniform(0.0, 0.3)) * dry[:-delay]
+        sound[delay:] += np.float32(rng.uniform(0.0, 0.2)) * dry[:-delay]
     tilt = np.float32(rng.uniform(-0.35, 0.35))
     sound[1:] += tilt * sound[:-1]
-    level = float(np.sqrt(np.mean(sound**2))) * 10 ** (-rng.uniform(14, 34) / 20)
+    level = float(np.sqrt(np.mean(sound**2))) * 10 ** (-rng.uniform(20, 38) / 20)
     sound += rng.standard_normal(len(sound), np.float32) * np.float32(level)
     sound *= np.float32(rng.uniform(0.25, 0.9) / max(float(np.abs(sound).max()), 1e-6))
     samples: NDArray[np.int16] = np.round(sound * 32_767).astype(np.int16)

@@ -16,6 +16,8 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+_GROUP = 16
+
 
 class _Weights:
     """Creates initial weights, one after the other, from one seed."""
@@ -65,27 +67,34 @@ class _Norm(tf.Module):
 
 
 class _Conv2d(tf.Module):
-    """`[N, H, W, in] -> [N, H / stride, W / stride, out]`, weights standardised over the fan-in.
+    """`[N, H, W, in] -> [N, H / stride, W / stride, out]`, then group normalisation.
 
-    Weight standardisation (Qiao et al. 2019) with a learnt gain keeps activations in range
-    without a normalisation layer, whose passes over memory cost more than the convolution on CPU.
+    Group normalisation (Wu & He 2018) over 16 channels a group. Its mean and variance come from two
+    sums over the grid, and scale and shift are one pass over it: the plain way takes twice as many
+    passes over memory, which is what costs on a CPU.
     """
 
     def __init__(
         self, weights: _Weights, shape: tuple[int, int, int, int], *, stride: int, name: str
     ) -> None:
         super().__init__(name=name)
+        channels = shape[3]
         self.kernel = weights.kernel(shape, "kernel")
-        self.gain = weights.constant(shape[3:], 1.0, "gain")
-        self.bias = weights.constant(shape[3:], 0.0, "bias")
+        self.scale = weights.constant((channels,), 1.0, "scale")
+        self.offset = weights.constant((channels,), 0.0, "offset")
         self._stride = stride
-        self._fan_in = float(np.prod(shape[:3]))
+        group = np.arange(channels) // _GROUP
+        same = (group[:, np.newaxis] == group).astype(np.float32)
+        self._group_mean = same / same.sum(0)
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        kernel = self.kernel - tf.einsum("hwio->o", self.kernel) / self._fan_in
-        energy = tf.einsum("hwio,hwio->o", kernel, kernel)
-        kernel *= self.gain * tf.math.rsqrt(energy / 2.0 + 1e-6)
-        return tf.nn.bias_add(tf.nn.conv2d(x, kernel, self._stride, "SAME"), self.bias)
+        x = tf.nn.conv2d(x, self.kernel, self._stride, "SAME")
+        area = tf.cast(tf.shape(x)[1] * tf.shape(x)[2], tf.float32)
+        mean = tf.matmul(tf.einsum("nhwc->nc", x) / area, self._group_mean)
+        square = tf.matmul(tf.einsum("nhwc->nc", tf.square(x)) / area, self._group_mean)
+        scale = self.scale * tf.math.rsqrt(tf.nn.relu(square - tf.square(mean)) + 1e-5)
+        shape = [-1, 1, 1, self.kernel.shape[3]]
+        return x * tf.reshape(scale, shape) + tf.reshape(self.offset - mean * scale, shape)
 
 
 class TextNetwork(tf.Module):
@@ -136,7 +145,6 @@ class ImageNetwork(tf.Module):
         weights = _Weights(seed)
         self.down = []
         self.residual = []
-        self.residual_gain = []
         incoming, size = 3, 5
         for stage, outgoing in enumerate(channels):
             shape = (size, size, incoming, outgoing)
@@ -144,7 +152,6 @@ class ImageNetwork(tf.Module):
             if stage:
                 shape = (3, 3, outgoing, outgoing)
                 self.residual.append(_Conv2d(weights, shape, stride=1, name=f"residual{stage}"))
-                self.residual_gain.append(weights.constant((), 0.2, f"gain{stage}"))
             incoming, size = outgoing, 3
         self.norms = [_Norm(incoming, "norm_mean"), _Norm(incoming, "norm_max")]
         self.outputs = [_Dense(weights, (incoming, width), f"output{i}") for i in range(2)]
@@ -155,8 +162,7 @@ class ImageNetwork(tf.Module):
         for stage, down in enumerate(self.down):
             x = tf.nn.relu(down(x))
             if stage:
-                gain = self.residual_gain[stage - 1]
-                x = tf.nn.relu(x + gain * self.residual[stage - 1](x))
+                x = tf.nn.relu(x + self.residual[stage - 1](x))
         area = tf.cast(tf.shape(x)[1] * tf.shape(x)[2], tf.float32)
         mean = tf.einsum("nhwc->nc", x) / area
         flat = tf.reshape(x, [-1, tf.shape(x)[1] * tf.shape(x)[2], x.shape[3]])
