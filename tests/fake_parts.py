@@ -92,8 +92,7 @@ def retriever(
     return Retriever(
         recipe,
         preprocessor=preprocessor,
-        query_tower=towers[0],
-        product_tower=towers[1],
+        towers=(towers[0], towers[1]),
         index=make_index(vectors, index, recipe),
         products={
             "product_id": np.array([one.encode() for one in ids], dtype=object),

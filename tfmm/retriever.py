@@ -106,8 +106,7 @@ class Retriever(tf.Module):
     Args:
       config: The recipe.
       preprocessor: The host half; its product ids are those of `products`.
-      query_tower: Device features of a query to float32 [B, D].
-      product_tower: Device features of a product to float32 [B, D].
+      towers: The query's and the product's tower: device features to float32 [B, D].
       index: The products' embeddings.
       products: Arrays [N] by column: `product_id` and the recipe's returned columns.
       popularity: float32 [N], what the popular products are ordered by.
@@ -118,8 +117,7 @@ class Retriever(tf.Module):
         config: Config,
         *,
         preprocessor: Preprocessor,
-        query_tower: Tower,
-        product_tower: Tower,
+        towers: tuple[Tower, Tower],
         index: Index,
         products: Mapping[str, npt.NDArray[Any]],
         popularity: npt.NDArray[np.float32],
@@ -130,9 +128,8 @@ class Retriever(tf.Module):
         self.index = index
         # Keras would save every layer's own functions beside the signatures, training included:
         # the towers are called, only their variables are saved.
-        self._call_query = query_tower.__call__
-        self._call_product = product_tower.__call__
-        shared = {v.ref(): v for v in (*query_tower.variables, *product_tower.variables)}
+        self._call_query, self._call_product = (tower.__call__ for tower in towers)
+        shared = {v.ref(): v for tower in towers for v in tower.variables}
         self.weights = list(shared.values())
         self.columns = _columns(config, products)
         order = np.argsort(-popularity, kind="stable").astype(np.int32)

@@ -50,8 +50,7 @@ def retriever(folder: Path, kind: str) -> Retriever:
     return Retriever(
         config,
         preprocessor=preprocessor,
-        query_tower=query_tower,
-        product_tower=product_tower,
+        towers=(query_tower, product_tower),
         index=ExactIndex(vectors) if kind == "exact" else ScannIndex(vectors, IndexConfig()),
         products={name: column(name) for name in ("product_id", "title", "price")},
         popularity=np.ones(len(PRODUCTS), np.float32),

@@ -58,7 +58,10 @@ def test_with_everything_off_nothing_changes():
 
 
 def test_padding_stays_as_it_is():
-    names = {field.name for field in dataclasses.fields(AugmentConfig)} - {"modality_dropout", "recolour"}
+    names = {field.name for field in dataclasses.fields(AugmentConfig)} - {
+        "modality_dropout",
+        "recolour",
+    }
     before, after = changed(**dict.fromkeys(names, 0.5))
     for name, value in before.items():
         if "/" in name and not name.endswith("row"):

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from tfmm.sampling import sampling_probability
 
 PRODUCTS, LOGGED, VARIANTS = 6, 40, 2
 H, W = 4, 4
-NO_CHANGE = AugmentConfig(0, 0, 0, 0, 0, 0, 0)
+NO_CHANGE = AugmentConfig(**{field.name: 0.0 for field in fields(AugmentConfig)})
 
 
 def store(path: Path, rows: int, *, text: Any, image: Any) -> FeatureStore:

@@ -88,8 +88,7 @@ def export(
     retriever = Retriever(
         trained.config,
         preprocessor=preprocessor,
-        query_tower=trained.query_tower,
-        product_tower=trained.product_tower,
+        towers=(trained.query_tower, trained.product_tower),
         index=index,
         products=columns,
         popularity=trained.popularity(ids),
