@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import platform
@@ -19,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tfmm import __version__, artifacts, build
 from tfmm.artifacts import Answer, Signature
-from tfmm.config import Config, IndexConfig, config_to_dict
+from tfmm.config import Config, IndexConfig, IndexKind, config_to_dict
 from tfmm.errors import TfmmError
 from tfmm.features.preprocessor import Preprocessor
 from tfmm.index.exact import LOWEST, ExactIndex, search_all
@@ -57,7 +58,12 @@ class ExportedIndex(Index, Protocol):
 
 
 def export(
-    run: Path, data: Path, *, saved_models: Path = Path("saved_models"), progress: bool = True
+    run: Path,
+    data: Path,
+    *,
+    saved_models: Path = Path("saved_models"),
+    index: IndexKind | None = None,
+    progress: bool = True,
 ) -> Path:
     """Publishes a finished run with a catalogue as the next version of a model.
 
@@ -69,6 +75,7 @@ def export(
       data: A prepared dataset; its products are the catalogue, which may have changed since
         training.
       saved_models: Where models are published, each in a folder of its recipe's name.
+      index: Overrides the recipe's kind of index, on which training does not depend.
       progress: Whether progress is shown on stderr.
 
     Returns:
@@ -78,22 +85,24 @@ def export(
       TfmmError: The run or the data cannot be used, or the version does not answer as it should.
     """
     trained, prepared = build.load_run(run), PreparedData(data)
+    if index is not None:
+        trained = _with_index(trained, index)
     build.check_columns(trained.config, prepared)
     console = Console(stderr=True, quiet=not progress)
     columns = read_columns(trained.config, prepared)
     ids = [one.decode() for one in columns["product_id"]]
     preprocessor = trained.make_preprocessor(ids)
     vectors = _embed(trained, preprocessor, prepared, console)
-    index = make_index(vectors, trained.config.index)
+    made = make_index(vectors, trained.config.index)
     retriever = Retriever(
         trained.config,
         preprocessor=preprocessor,
         towers=(trained.query_tower, trained.product_tower),
-        index=index,
+        index=made,
         products=columns,
         popularity=trained.popularity(ids),
     )
-    facts = index.facts() | _recall(index, vectors, trained.config.seed)
+    facts = made.facts() | _recall(made, vectors, trained.config.seed)
     with artifacts.staging(saved_models / trained.config.name) as staged:
         console.print(f"saving {len(ids)} products, index {facts['kind']}")
         retriever.save(staged)
@@ -102,6 +111,11 @@ def export(
         console.print("comparing the saved model with the one in memory")
         verify(staged, retriever, questions(trained.config, prepared))
         return artifacts.publish(staged)
+
+
+def _with_index(trained: build.Trained, kind: IndexKind) -> build.Trained:
+    index = dataclasses.replace(trained.config.index, kind=kind)
+    return dataclasses.replace(trained, config=dataclasses.replace(trained.config, index=index))
 
 
 def make_index(vectors: npt.NDArray[np.float32], config: IndexConfig) -> ExportedIndex:

@@ -66,7 +66,7 @@ def train(
     finished = _open_run(run, config, prepared, restart=restart)
     console = Console(stderr=True, quiet=not progress)
     if finished is not None:
-        console.print(f"{run}: up to date")
+        console.print(f"{run}: up to date", soft_wrap=True)
         return finished
     started = time.monotonic()
     distribution = make_strategy(strategy or config.train.strategy)
@@ -200,7 +200,8 @@ class _Work:
             detail = f"loss {loss:.3f}  {rate:.0f} pairs/s{validated}"
             self.bar.update(task, completed=step, detail=detail)
             if not self.bar.console.is_terminal and (step % LINE_EVERY == 0 or step == total):
-                self.bar.console.print(f"step {step} of {total}: {detail}", highlight=False)
+                line = f"step {step} of {total}: {detail}"
+                self.bar.console.print(line, highlight=False, soft_wrap=True)
 
         return report
 
