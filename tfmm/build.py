@@ -157,8 +157,14 @@ def load_run(run: str | Path) -> Trained:
     vocabulary = read_vocabulary(folder)
     query_tower, product_tower = make_towers(config, vocabulary)
     checkpoint = tf.train.Checkpoint(query_tower=query_tower, product_tower=product_tower)
-    status = checkpoint.read(str(folder / manifest["weights"]))
-    status.expect_partial().assert_existing_objects_matched()
+    try:
+        status = checkpoint.read(str(folder / manifest["weights"]))
+        status.expect_partial().assert_existing_objects_matched()
+    except (AssertionError, ValueError, tf.errors.OpError) as error:
+        raise TfmmError(
+            f"{folder}: expected weights that fit the towers of this version of tfmm, found those"
+            " of others; train again with --restart"
+        ) from error
     with np.load(folder / POPULARITY) as saved:
         counts = dict(zip(saved["product_id"].tolist(), saved["count"].tolist(), strict=True))
     return Trained(config, vocabulary, query_tower, product_tower, manifest, counts)
