@@ -114,15 +114,17 @@ def encode_frozen(
     def encode(features: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         kept = {k: v for k, v in features.items() if k.split("/")[0] not in frozen}
         for name, encoder in frozen.items():
-            if f"{name}/row" in features:
-                kept[f"{name}/row"] = features[f"{name}/row"]
-                prefix = f"{name}/"
+            row, prefix = f"{name}/row", f"{name}/"
+            if row in features:
                 raw = {
                     k.removeprefix(prefix): tf.convert_to_tensor(v)
                     for k, v in features.items()
-                    if k.startswith(prefix) and k != f"{name}/row"
+                    if k.startswith(prefix) and k != row
                 }
-                kept[f"{name}/encoded"] = encoder.encode(raw).numpy()
+                # A module need not know what to do with no rows at all.
+                nothing = np.zeros((0, encoder.output_width), np.float32)
+                encoded = encoder.encode(raw).numpy() if len(features[row]) else nothing
+                kept |= {row: features[row], f"{name}/encoded": encoded}
         return kept
 
     return encode

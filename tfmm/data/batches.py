@@ -208,6 +208,7 @@ def _streams(config: Config, pairs: Pairs, stores: Stores, batch_size: int) -> l
     sides = _catalogue_sides(config, stores)
     share = config.train.catalogue_share if sides else 0.0
     for_catalogue = round(batch_size * share) if groups else batch_size * (share > 0)
+    sides = sides[:for_catalogue]
     sizes = [len(rows) * _boost(config, modalities) for modalities, rows in groups]
     quotas = _quotas(sizes, batch_size - for_catalogue)
     mean_weight = float(pairs.weight.mean()) if len(pairs) else 1.0
