@@ -73,6 +73,9 @@ class Trainer:
             self.best_recall = tf.Variable(-1.0, trainable=False)
             self.best_step = tf.Variable(0, dtype=tf.int64, trainable=False)
             self.misses = tf.Variable(0, dtype=tf.int64, trainable=False)
+        # A restored hub module cannot be called outside a replica, so several replicas validate on
+        # a copy that belongs to none.
+        self._plain = make_model() if strategy.num_replicas_in_sync > 1 else self.model
         state = {"step": self.step, "recall": self.best_recall}
         state |= {"best_step": self.best_step, "misses": self.misses}
         self._checkpoint = tf.train.Checkpoint(
@@ -124,7 +127,9 @@ class Trainer:
                     self._log(step, float(loss), report)
                 is_last = step == self._total
                 if step % validate_every == 0 or is_last:
-                    self.model.bank.assign(self.product_embeddings(validation))
+                    embeddings = self.product_embeddings(validation)
+                    self.model.bank.assign(embeddings)
+                    self._plain.bank.assign(embeddings)
                     stop = validation is not None and self._validate(validation, step)
                     self._manager.save(checkpoint_number=step)
                     if stop:
@@ -137,10 +142,13 @@ class Trainer:
         """Embeddings of all products, [N, D]; the bank as it is where nothing validates."""
         if validation is None:
             return np.asarray(self.model.bank.numpy())
+        if self._plain is not self.model:
+            for copy, variable in zip(self._plain.variables, self.model.variables, strict=True):
+                copy.assign(variable.read_value())
         rows = np.arange(validation.products.rows)
         return np.concatenate(
             [
-                self.model.embed_products(_tensors(validation.products.packed(part))).numpy()
+                self._plain.embed_products(_tensors(validation.products.packed(part))).numpy()
                 for part in np.array_split(rows, max(1, len(rows) // EMBED_BATCH))
             ]
         )
@@ -185,7 +193,7 @@ class Trainer:
         rows = np.arange(len(validation.pairs))
         for part in np.array_split(rows, max(1, len(rows) // EMBED_BATCH)):
             pairs = validation.pairs.take(part)
-            queries = self.model.embed_queries(_tensors(_query_features(validation, pairs)))
+            queries = self._plain.embed_queries(_tensors(_query_features(validation, pairs)))
             scores = tf.linalg.matmul(queries, products, transpose_b=True)
             best = tf.math.top_k(scores, min(10, scores.shape[1])).indices.numpy()
             hits.append((best == pairs.product[:, None]).any(axis=1))

@@ -130,7 +130,7 @@ def make_encoder(modality: str, config: Config, *, handle: str) -> Encoder:
         )
     encoder = Encoder(modality, module, contract=_contract(modality, config), handle=handle)
     try:
-        encoder.output_width = int(encoder.encode(dummy_features(modality, config)).shape[-1])
+        encoder.output_width = _width(encoder, dummy_features(modality, config))
     except (ValueError, TypeError, KeyError, tf.errors.OpError) as error:
         reason = " ".join(str(error).split())[:300]
         raise TfmmError(
@@ -138,6 +138,14 @@ def make_encoder(modality: str, config: Config, *, handle: str) -> Encoder:
             f" {', '.join(sorted(dummy_features(modality, config)))}, received {handle!r}: {reason}"
         ) from error
     return encoder
+
+
+def _width(encoder: Encoder, features: dict[str, tf.Tensor]) -> int:
+    """W_enc, from one row; traced only, where a restored module cannot be run outside a replica."""
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        return int(encoder.encode(features).shape[-1])
+    traced = tf.function(encoder.encode, autograph=False).get_concrete_function(features)
+    return int(traced.structured_outputs.shape[-1])
 
 
 def dummy_features(modality: str, config: Config) -> dict[str, tf.Tensor]:
