@@ -250,6 +250,8 @@ class TrainConfig:
       warmup_steps: Steps in which it rises; it then falls to 0 along a cosine.
       weight_decay: Decoupled weight decay.
       temperature: Where the learnt softmax temperature starts.
+      unimodal: Weight of a second softmax for each modality, between queries that hold it alone and
+        products reduced to it; 0 for none.
       log_q: Whether logits are corrected by the item's sampling probability.
       checkpoint_steps: Steps between checkpoints.
       validate_steps: Steps between validations; 0 for once an epoch.
@@ -268,6 +270,7 @@ class TrainConfig:
     warmup_steps: int = 100
     weight_decay: float = 1e-4
     temperature: float = 0.07
+    unimodal: float = 1.0
     log_q: bool = True
     checkpoint_steps: int = 200
     validate_steps: int = 0
@@ -440,6 +443,7 @@ def _check(config: Config, where: str) -> None:
         ("text.vocabulary_size", config.text.vocabulary_size, 100, 1_000_000),
         ("tower.dim", config.tower.dim, 2, 4096),
         ("train.batch_size", config.train.batch_size, 2, 1_000_000),
+        ("train.unimodal", config.train.unimodal, 0, 100),
         ("train.catalogue_share", config.train.catalogue_share, 0, 1),
         ("train.product_photo_share", config.train.product_photo_share, 0, 1),
         ("train.boost.text", config.train.boost.text, 0.01, 100),

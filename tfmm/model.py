@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from tfmm._keras import keras
 from tfmm.config import TrainConfig
 from tfmm.features.history import mean_history
+from tfmm.towers.tower import Tower
 
 Features = dict[str, tf.Tensor]
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 1.0
+_OUT = -1e4
 
 
 class TwoTower(tfrs.Model):
@@ -30,8 +33,8 @@ class TwoTower(tfrs.Model):
     def __init__(
         self,
         config: TrainConfig,
-        query_tower: keras.layers.Layer,
-        product_tower: keras.layers.Layer,
+        query_tower: Tower,
+        product_tower: Tower,
         *,
         dim: int,
         sampling_probability: npt.NDArray[np.float32],
@@ -56,11 +59,7 @@ class TwoTower(tfrs.Model):
 
     def embed_queries(self, features: Features, training: bool = False) -> tf.Tensor:
         """Unit vectors [B, D] of packed query features."""
-        features = dict(features)
-        history = features.pop("history")
-        mean, present = mean_history(history, tf.convert_to_tensor(self.bank))
-        features |= {"history/mean": mean, "history/present": present}
-        return self.query_tower(features, training=training)
+        return self.query_tower(self._with_history(features), training=training)
 
     def embed_products(self, features: Features, training: bool = False) -> tf.Tensor:
         """Unit vectors [B, D] of packed product features."""
@@ -75,6 +74,11 @@ class TwoTower(tfrs.Model):
     ) -> tf.Tensor:
         """Weighted softmax cross-entropy over the products of the global batch.
 
+        In training, each modality has a softmax of its own beside it (`train.unimodal`), between
+        queries that hold nothing else and products reduced to it. A product's vector follows its
+        most telling modality: words and photos both describe it, words are learnt first, and a
+        photo would have to find the words. The encoders run once, it costs the fusion only.
+
         Args:
           inputs: "query" and "product" packed features, "product_index" int32 [B], "weight"
             float32 [B]; B is the batch of one replica.
@@ -83,27 +87,89 @@ class TwoTower(tfrs.Model):
         Returns:
           This replica's part of the mean over the global batch, scalar.
         """
-        index = inputs["product_index"]
-        candidates = self.embed_products(inputs["product"], training)
-        queries = self.embed_queries(inputs["query"], training)
+        index: tf.Tensor = inputs["product_index"]
+        weight: tf.Tensor = inputs["weight"]
         context = tf.distribute.get_replica_context()
         replicas = context.num_replicas_in_sync if context is not None else 1
-        if replicas > 1:
-            candidates = context.all_gather(candidates, axis=0)
-            index = context.all_gather(index, axis=0)
+        # `Retrieval` takes row i as query i's positive: this replica's rows go first.
+        first = context.replica_id_in_sync_group * index.shape[0] if replicas > 1 else 0
+
+        def of_all_replicas(rows: tf.Tensor) -> tf.Tensor:
+            if replicas == 1:
+                return rows
+            return tf.roll(context.all_gather(rows, axis=0), -first, axis=0)
+
+        index = of_all_replicas(index)
+        asked = self._side(self.query_tower, self._with_history(inputs["query"]), training)
+        told = self._side(self.product_tower, inputs["product"], training)
+        products = of_all_replicas(told.whole)
         if training:
-            self.bank.scatter_update(tf.IndexedSlices(tf.stop_gradient(candidates), index))
-        if replicas > 1:
-            # `Retrieval` takes row i as query i's positive: this replica's rows go first.
-            first = context.replica_id_in_sync_group * queries.shape[0]
-            candidates, index = (tf.roll(x, -first, axis=0) for x in (candidates, index))
+            self.bank.scatter_update(tf.IndexedSlices(tf.stop_gradient(products), index))
+        queries = asked.whole / self.temperature()
+        loss = self._softmax(queries, products, index, weight)
+        for modality, part in told.alone.items():
+            if modality not in asked.alone:
+                continue
+            # Products without the modality are no negatives: one more dimension takes them out.
+            out = _OUT * (1.0 - part.has[:, tf.newaxis])
+            loss += self._config.unimodal * self._softmax(
+                tf.pad(queries, [[0, 0], [0, 1]], constant_values=1.0),
+                of_all_replicas(tf.concat([part.vectors, out], axis=1)),
+                index,
+                weight * asked.has_only(modality) * part.has,
+            )
+        return loss / tf.cast(tf.shape(weight)[0] * replicas, tf.float32)
+
+    def _with_history(self, features: Features) -> Features:
+        features = dict(features)
+        history = features.pop("history")
+        mean, present = mean_history(history, tf.convert_to_tensor(self.bank))
+        return features | {"history/mean": mean, "history/present": present}
+
+    def _softmax(
+        self, queries: tf.Tensor, products: tf.Tensor, index: tf.Tensor, weight: tf.Tensor
+    ) -> tf.Tensor:
+        """Sum of the weighted cross-entropies; row i of the products is query i's positive."""
         probability = tf.gather(self._probability, index) if self._config.log_q else None
-        loss = self._task(
-            queries / self.temperature(),
-            candidates,
-            sample_weight=inputs["weight"],
+        return self._task(
+            queries,
+            products,
+            sample_weight=weight,
             candidate_sampling_probability=probability,
             candidate_ids=index,
             compute_metrics=False,
         )
-        return loss / tf.cast(tf.shape(queries)[0] * replicas, tf.float32)
+
+    def _side(self, tower: Tower, features: Features, training: bool) -> _Side:
+        if not (training and self._config.unimodal):
+            return _Side(tower(features, training=training), {})
+        tokens, present = tower.tokens(features, training)
+        alone = {
+            modality: _Alone(
+                tower.joint(tokens, present * tf.one_hot(at, present.shape[1])), present[:, at]
+            )
+            for at, modality in enumerate(tower.joint.modalities)
+            if modality in tower.modalities and modality != "history"
+        }
+        return _Side(tower.joint(tokens, present), alone)
+
+
+@dataclass(frozen=True)
+class _Alone:
+    """One modality of a batch: vectors of it alone [B, D], and who has it, [B] of 0 and 1."""
+
+    vectors: tf.Tensor
+    has: tf.Tensor
+
+
+@dataclass(frozen=True)
+class _Side:
+    """A batch as one tower sees it: vectors of the whole rows [B, D], and of each modality."""
+
+    whole: tf.Tensor
+    alone: dict[str, _Alone]
+
+    def has_only(self, modality: str) -> tf.Tensor:
+        """Which rows have the modality and no other but the history, [B] of 0 and 1."""
+        count = tf.add_n([part.has for part in self.alone.values()])
+        return self.alone[modality].has * tf.cast(count < 1.5, tf.float32)

@@ -34,7 +34,7 @@ class Linear(keras.Model):
 def make(log_q: bool = True) -> TwoTower:
     keras.utils.set_random_seed(3)
     probability = np.array([0.5, 0.2, 0.1, 0.1, 0.1], dtype=np.float32)
-    config = TrainConfig(temperature=0.5, log_q=log_q)
+    config = TrainConfig(temperature=0.5, log_q=log_q, unimodal=0.0)
     return TwoTower(config, Linear(), Linear(), dim=DIM, sampling_probability=probability)
 
 
@@ -103,6 +103,60 @@ def test_temperature_and_towers_get_gradients():
     gradients = tape.gradient(loss, model.trainable_variables)
     assert len(gradients) == 3
     assert all(np.abs(np.asarray(gradient)).max() > 0 for gradient in gradients)
+
+
+class Named:
+    """Joins words and photo, each one number of "x", by their sum."""
+
+    modalities = ("text", "image")
+
+    def __call__(self, tokens: Any, present: Any) -> Any:
+        return tf.math.l2_normalize(tf.einsum("bmd,bm->bd", tokens, present), axis=-1)
+
+
+class TwoTokens(Linear):
+    """A tower of words and a photo; a row has those whose number is not 0."""
+
+    modalities = ("text", "image")
+    joint = Named()
+
+    def tokens(self, features: dict[str, Any], training: bool = False) -> Any:
+        x = features["x"]
+        return x[:, :, tf.newaxis] * self.dense(tf.eye(2)), tf.cast(x != 0, tf.float32)
+
+
+@pytest.mark.parametrize("log_q", [True, False])
+def test_unimodal_adds_a_softmax_among_those_that_have_the_modality(log_q: bool):
+    probability = np.array([0.5, 0.2, 0.1, 0.1, 0.1], dtype=np.float32)
+
+    def make_with(unimodal: float) -> TwoTower:
+        keras.utils.set_random_seed(3)
+        config = TrainConfig(temperature=0.5, unimodal=unimodal, log_q=log_q)
+        towers = TwoTokens(), TwoTokens()
+        return TwoTower(config, *towers, dim=DIM, sampling_probability=probability)
+
+    batch = inputs()
+    # Words; photo; photo; both: the last asks for no single modality. Product 1 has no photo.
+    query = np.array([[0.3, 0.0], [0.0, -1.0], [0.0, 0.7], [0.4, 0.9]], dtype=np.float32)
+    product = np.array([[0.8, 1.0], [-0.5, 0.0], [0.8, 1.0], [0.2, -0.6]], dtype=np.float32)
+    batch["query"]["x"], batch["product"]["x"] = tf.constant(query), tf.constant(product)
+    batch["query"]["history"] = tf.zeros([4, 2], tf.int32)
+    whole = float(make_with(0.0).compute_loss(batch, training=True))
+    model = make_with(3.0)
+    assert float(model.compute_loss(batch)) == pytest.approx(whole)
+    added = float(model.compute_loss(batch, training=True)) - whole
+
+    kernel = {"q": model.query_tower.dense.kernel.numpy(), "p": None}
+    kernel["p"] = model.product_tower.dense.kernel.numpy()
+    unit = lambda v: v / np.linalg.norm(v, axis=-1, keepdims=True)  # noqa: E731
+    index, weight = batch["product_index"].numpy(), batch["weight"].numpy()
+    expected = 0.0
+    for row, modality, among in ((0, 0, [0, 1, 3]), (2, 1, [2, 3])):
+        asked = unit(query[row] @ kernel["q"])
+        alone = unit(product[among, modality, np.newaxis] * kernel["p"][modality])
+        logits = alone @ asked / 0.5 - log_q * np.log(probability[index[among]])
+        expected += weight[row] * (np.log(np.exp(logits).sum()) - logits[among.index(row)]) / 4
+    assert added == pytest.approx(3.0 * expected, rel=1e-4)
 
 
 TWO_REPLICAS = """

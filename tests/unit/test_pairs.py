@@ -47,18 +47,19 @@ def test_click_cart_and_purchase_after_one_query_are_one_pair_of_the_largest_wei
     assert pairs.timestamp_us.tolist() == [5 * SECOND]
 
 
-def test_history_holds_strictly_earlier_products_without_the_target():
+def test_history_holds_earlier_products_without_the_target():
     _, pairs = read(
         [
             event(1, "click", "a", query_text="q1"),
-            event(2, "click", "b", query_text="q2"),
-            event(2, "click", "c", query_text="q3"),
+            event(2, "click", "c", query_text="q2"),
+            event(2, "click", "b", query_text="q3"),
             event(3, "click", "a", query_text="q4"),
         ]
     )
-    # Products count from 1 in histories: a=1, b=2, c=3. The two events at second 2 do not see
-    # each other; the last target, a, does not see itself.
-    assert pairs.history.tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 1], [0, 2, 3]]
+    # Products count from 1 in histories: a=1, b=2, c=3. The two events at second 2 come in the
+    # order of the log; the last target, a, does not see itself.
+    assert pairs.product.tolist() == [0, 2, 1, 0]
+    assert pairs.history.tolist() == [[0, 0, 0], [0, 0, 1], [0, 1, 3], [0, 3, 2]]
 
 
 def test_history_keeps_the_last_products_only():

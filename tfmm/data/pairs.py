@@ -112,12 +112,13 @@ class LogReader:
     def pairs(self, *, history_length: int) -> Pairs:
         """The pairs of the events read so far, in time order."""
         columns = {name: np.array(values) for name, values in self._columns.items()}
+        columns["line"] = np.arange(len(columns["user"]))
         columns = _merge_repeats(columns)
-        order = np.lexsort((columns["time"], columns["user"]))
+        order = np.lexsort((columns["line"], columns["time"], columns["user"]))
         columns = {name: values[order] for name, values in columns.items()}
-        history = _histories(columns["user"], columns["product"], columns["time"], history_length)
+        history = _histories(columns["user"], columns["product"], history_length)
         usable = (columns["query"] >= 0) | (history > 0).any(axis=1)
-        in_time = np.argsort(columns["time"], kind="stable")
+        in_time = np.lexsort((columns["line"], columns["time"]))
         pairs = Pairs(
             query=columns["query"].astype(np.int64),
             product=columns["product"].astype(np.int32),
@@ -170,18 +171,17 @@ def _merge_repeats(columns: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArra
 def _histories(
     user: npt.NDArray[np.int64],
     product: npt.NDArray[np.int64],
-    time: npt.NDArray[np.int64],
     length: int,
 ) -> npt.NDArray[np.int32]:
-    """Products of strictly earlier events of the same shopper, without the target itself.
+    """Products of earlier events of the same shopper, without the target itself.
 
-    Events of one instant do not see each other (a log may know only the day), and a product that
-    the shopper already looked at must not announce itself as the next.
+    Events of one instant come in the order of the log: a log may know only the day, and the
+    products of one basket say much about each other. A product that the shopper already looked at
+    must not announce itself as the next.
 
     Args:
       user: Shopper of each event, [P], sorted by (user, time).
       product: Product index, [P].
-      time: Microseconds, [P].
       length: H.
 
     Returns:
@@ -189,17 +189,13 @@ def _histories(
     """
     history = np.zeros((len(user), length), dtype=np.int32)
     recent: list[int] = []
-    pending: list[int] = []
     for row in range(len(user)):
         if row and user[row] != user[row - 1]:
-            recent, pending = [], []
-        elif row and time[row] != time[row - 1]:
-            recent = (recent + pending)[-2 * length :]
-            pending = []
+            recent = []
         target = int(product[row]) + 1
         seen = [item for item in recent if item != target][-length:]
         if seen:
             history[row, -len(seen) :] = seen
-        if (not recent or recent[-1] != target) and target not in pending:
-            pending.append(target)
+        if not recent or recent[-1] != target:
+            recent = [*recent[-2 * length :], target]
     return history

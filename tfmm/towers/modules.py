@@ -174,8 +174,9 @@ class ImageNetwork(tf.Module):
 class AudioNetwork(tf.Module):
     """A sound's log-mel frames `[C, T, mel]` -> one vector.
 
-    The maximum over time tells that a sound was heard anywhere, which is what words are made of;
-    an attended mean stands beside it.
+    Each band loses its mean over time first: what is constant in a recording tells the speaker and
+    the room apart, not the words. The maximum over time tells that a sound was heard anywhere,
+    which is what words are made of; an attended mean stands beside it.
     """
 
     def __init__(self, *, mel_bins: int, channels: int, width: int, seed: int) -> None:
@@ -191,8 +192,9 @@ class AudioNetwork(tf.Module):
 
     def __call__(self, log_mel: tf.Tensor) -> tf.Tensor:
         """`[C, T, mel]` to `[C, width]`."""
-        mean, variance = tf.nn.moments(log_mel, axes=[1, 2], keepdims=True)
-        x = (log_mel - mean) * tf.math.rsqrt(variance + 1e-3)
+        x = log_mel - tf.reduce_mean(log_mel, axis=1, keepdims=True)
+        energy = tf.reduce_mean(tf.square(x), axis=[1, 2], keepdims=True)
+        x *= tf.math.rsqrt(energy + 1e-3)
         x = self.norms[0](tf.nn.relu(tf.nn.conv1d(x, self.stem, 2, "SAME")))
         x = self.norms[1](tf.nn.relu(tf.nn.conv1d(x, self.down, 2, "SAME")))
         for norm, block in zip(self.norms[2:], self.blocks, strict=True):

@@ -123,10 +123,13 @@ class Tower(keras.layers.Layer):
         Returns:
           float32 `[B, dim]` of unit norm. A row's vector depends on that row alone.
         """
-        return self._embed(features, training)
+        return self.joint(*self.tokens(features, training))
 
     @tf.autograph.experimental.do_not_convert
-    def _embed(self, features: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
+    def tokens(
+        self, features: dict[str, tf.Tensor], training: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """What `call` fuses: tokens `[B, M, W]` and which are present, `[B, M]` of 0 and 1."""
         batch = features["row"].shape[0]
         rows = tf.shape(features["row"])[0] if batch is None else batch
         tokens, present = [], []
@@ -134,7 +137,7 @@ class Tower(keras.layers.Layer):
             token, there = self._token(modality, features, rows, training)
             tokens.append(tf.ensure_shape(token, [batch, self._width]))
             present.append(tf.ensure_shape(there, [batch]))
-        return self.joint(tf.stack(tokens, axis=1), tf.stack(present, axis=1))
+        return tf.stack(tokens, axis=1), tf.stack(present, axis=1)
 
     def _token(
         self, modality: str, features: dict[str, tf.Tensor], rows: tf.Tensor | int, training: bool
