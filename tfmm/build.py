@@ -17,6 +17,7 @@ from tfmm.config import Config, config_from_dict
 from tfmm.errors import TfmmError
 from tfmm.features.preprocessor import Preprocessor
 from tfmm.features.text import learn_vocabulary
+from tfmm.files import replacing
 from tfmm.records.tfrecord import PreparedData
 from tfmm.towers.hub import load_text_preprocessing
 from tfmm.towers.tower import Tower, build_towers
@@ -132,9 +133,8 @@ def encode_frozen(
 
 def write_vocabulary(run: Path, vocabulary: Sequence[str]) -> None:
     """Writes the run's vocabulary, one WordPiece a line."""
-    staging = run / f".{VOCABULARY}"
-    staging.write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
-    staging.replace(run / VOCABULARY)
+    with replacing(run / VOCABULARY) as file:
+        file.write("".join(f"{piece}\n" for piece in vocabulary).encode())
 
 
 def read_vocabulary(run: Path) -> list[str]:

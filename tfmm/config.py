@@ -175,8 +175,6 @@ class AugmentConfig:
       warp: Largest fraction by which its mel axis is stretched, as by another vocal tract.
       token_dropout: Probability of dropping a token.
       modality_dropout: Probability of dropping a modality where another remains.
-      recolour: Probability that the colour channels of a photo change places where the catalogue
-        asks for a product by its photo and its words, so that words about colour overrule a photo.
     """
 
     crop: float = 0.15
@@ -188,7 +186,6 @@ class AugmentConfig:
     warp: float = 0.1
     token_dropout: float = 0.1
     modality_dropout: float = 0.2
-    recolour: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -238,8 +235,8 @@ class TrainConfig:
       strategy: Distribution strategy, "auto" takes the best that is there.
       batch_size: Pairs a step, over all replicas.
       catalogue_share: Share of each batch made from the catalogue alone: a product's words, its
-        photo, or both ask for that product. Brings products without clicks and rare words into
-        training.
+        photo, or another's photo with words for the difference ask for it. Brings products without
+        clicks, rare words and mixed queries into training.
       boost: What pairs are drawn more often.
       product_photo_share: Share of the rows without a photo in the query for which the product
         tower reads the product's photo. Photos cost most of a step, and words and voices learn

@@ -144,7 +144,7 @@ class TwoTower(tfrs.Model):
         if not (training and self._config.unimodal):
             return _Side(tower(features, training=training), {})
         tokens, present = tower.tokens(features, training)
-        alone = {
+        alone: dict[str, _Alone] = {
             modality: _Alone(
                 tower.joint(tokens, present * tf.one_hot(at, present.shape[1])), present[:, at]
             )

@@ -10,7 +10,7 @@ from tfmm.data.augment import augment
 
 OFF = AugmentConfig(
     crop=0.0, flip=0.0, colour=0.0, frequency_mask=0.0, time_mask=0.0,
-    token_dropout=0.0, modality_dropout=0.0, speed=0.0, warp=0.0, recolour=0.0,
+    token_dropout=0.0, modality_dropout=0.0, speed=0.0, warp=0.0,
 )  # fmt: skip
 
 
@@ -60,7 +60,6 @@ def test_with_everything_off_nothing_changes():
 def test_padding_stays_as_it_is():
     names = {field.name for field in dataclasses.fields(AugmentConfig)} - {
         "modality_dropout",
-        "recolour",
     }
     before, after = changed(**dict.fromkeys(names, 0.5))
     for name, value in before.items():

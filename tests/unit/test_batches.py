@@ -40,6 +40,14 @@ def stores(tmp_path: Path) -> Stores:
             tmp_path / "c", PRODUCTS * VARIANTS, text=range(PRODUCTS * VARIANTS), image=[]
         ),
         variants=VARIANTS,
+        # Two mixed queries a product, but for product 1, which has none.
+        changes=store(
+            tmp_path / "m",
+            PRODUCTS * 2,
+            text=[n for n in range(PRODUCTS * 2) if n // 2 != 1],
+            image=[],
+        ),
+        photographed=np.where(np.arange(PRODUCTS * 2) // 2 == 2, 3, 2).astype(np.int32),
     )
 
 
@@ -74,12 +82,13 @@ def test_every_batch_has_the_same_shapes_and_the_parts_agree(stores: Stores, pai
         for modality, name in (("text", "query:text/ids"), ("image", "query:image/pixels")):
             rows = batch[f"query:{modality}/row"]
             first = batch[name].reshape(len(rows), -1)[:, 0].astype(int)
+            mixed = np.intersect1d(batch["query:text/row"], batch["query:image/row"])
             for row, value in zip(rows, first - (modality == "text"), strict=True):
                 from_log = batch["query:history"][row, 0] > 0
                 if from_log:
                     assert product[row] == value % PRODUCTS
                     assert batch["query:history"][row, 0] == value + 1
-                else:
+                elif row not in mixed:
                     scale = VARIANTS if modality == "text" else 1
                     assert product[row] == value // scale
 
@@ -178,3 +187,20 @@ def test_the_pipeline_starts_at_any_batch_with_static_shapes(stores: Stores, pai
     np.testing.assert_array_equal(
         got[0]["product"]["image/pixels"], expected["product:image/pixels"]
     )
+
+
+def test_mixed_queries_of_the_catalogue_show_another_products_photo(stores: Stores, pairs: Pairs):
+    plan = BatchPlan(config(0.75), pairs, stores, batch_size=40)
+    for number in range(4):
+        batch = plan.batch(number)
+        rows = batch["query:image/row"]
+        mixed = np.intersect1d(rows, batch["query:text/row"])
+        from_catalogue = mixed[batch["query:history"][mixed].max(axis=1) == 0]
+        assert len(from_catalogue)
+        for row in from_catalogue:
+            product = batch["product_index"][row]
+            words = batch["query:text/ids"][list(batch["query:text/row"]).index(row), 0] - 1
+            photo = batch["query:image/pixels"][list(rows).index(row), 0, 0, 0]
+            assert words // 2 == product
+            assert product != 1
+            assert photo == stores.photographed[words]

@@ -31,12 +31,16 @@ class Stores:
       queries: Row = `Pairs.query`.
       catalogue_queries: Row = product index * variants + variant.
       variants: Catalogue queries a product.
+      changes: Words of mixed queries made from the catalogue; row = product index * C + variant.
+      photographed: Product index of the photo of each row of `changes`, int32.
     """
 
     products: FeatureStore
     queries: FeatureStore
     catalogue_queries: FeatureStore
     variants: int
+    changes: FeatureStore
+    photographed: npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -134,8 +138,6 @@ class BatchPlan:
             where = np.arange(start, start + stream.quota, dtype=np.int32)
             for modality, (store, entries) in stream.query_rows(rows, passes).items():
                 part = store.gather(modality, entries)
-                if stream.history is None and len(stream.modalities) > 1:
-                    part = _recoloured(part, self._config, number)
                 parts.setdefault(modality, []).append(part | {modality + ROW: where})
             if stream.history is not None:
                 history[where] = stream.history[rows]
@@ -217,7 +219,10 @@ def _streams(config: Config, pairs: Pairs, stores: Stores, batch_size: int) -> l
         for quota, (modalities, rows) in zip(quotas, groups, strict=True)
     ]
     for quota, side in zip(_quotas([1.0] * len(sides), for_catalogue), sides, strict=True):
-        streams.append(_catalogue_stream(quota, side, stores))
+        is_mixed = len(side) > 1
+        streams.append(
+            _change_stream(quota, stores) if is_mixed else _catalogue_stream(quota, side, stores)
+        )
     streams = [stream for stream in streams if stream.quota]
     if not streams:
         raise TfmmError(
@@ -258,16 +263,15 @@ def _groups(
 
 
 def _catalogue_sides(config: Config, stores: Stores) -> list[tuple[str, ...]]:
-    """What of a product can ask for it: its words, its photo, and both together."""
+    """What can ask for a product: its words, its photo, and a change to another's photo."""
     have = stores.products.modalities()
     sides = [
         (m,)
         for m in ("text", "image")
         if m in config.tower.query and m in config.tower.product and m in have
     ]
-    products = stores.products
-    together = len(sides) == 2 and (products.has("text") & products.has("image")).any()
-    return [*sides, ("text", "image")] if together else list(sides)
+    mixed = len(sides) == 2 and stores.changes.has("text").any()
+    return [*sides, ("text", "image")] if mixed else list(sides)
 
 
 def _boost(config: Config, modalities: tuple[str, ...]) -> float:
@@ -313,7 +317,7 @@ def _log_stream(
 
 
 def _catalogue_stream(quota: int, modalities: tuple[str, ...], stores: Stores) -> _Stream:
-    """A product's own words, its own photo, or both ask for it."""
+    """A product's own words or its own photo ask for it."""
     present = np.flatnonzero(np.all([stores.products.has(m) for m in modalities], axis=0))
 
     def query_rows(rows: Rows, passes: Rows) -> dict[str, tuple[FeatureStore, Rows]]:
@@ -325,24 +329,29 @@ def _catalogue_stream(quota: int, modalities: tuple[str, ...], stores: Stores) -
         }
         return {modality: sources[modality] for modality in modalities}
 
+    return _unlogged(quota, modalities, query_rows, present)
+
+
+def _change_stream(quota: int, stores: Stores) -> _Stream:
+    """Another product's photo and the words that tell the difference ask for a product."""
+    present = np.flatnonzero(stores.changes.has("text"))
+    a_product = stores.changes.rows // stores.products.rows
+
+    def query_rows(rows: Rows, passes: Rows) -> dict[str, tuple[FeatureStore, Rows]]:
+        chosen = present[rows]
+        photographed = stores.photographed[chosen].astype(np.int64)
+        return {"text": (stores.changes, chosen), "image": (stores.products, photographed)}
+
+    return _unlogged(quota, ("text", "image"), query_rows, present // a_product)
+
+
+def _unlogged(
+    quota: int,
+    modalities: tuple[str, ...],
+    query_rows: Callable[[Rows, Rows], dict[str, tuple[FeatureStore, Rows]]],
+    product: Rows,
+) -> _Stream:
+    weight = np.ones(len(product), dtype=np.float32)
     return _Stream(
-        quota,
-        len(present),
-        modalities,
-        query_rows,
-        present.astype(np.int32),
-        np.ones(len(present), dtype=np.float32),
-        None,
+        quota, len(product), modalities, query_rows, product.astype(np.int32), weight, None
     )
-
-
-def _recoloured(part: Arrays, config: Config, number: int) -> Arrays:
-    """Exchanges the colour channels of some photos; a shopper writes "this one, but in red"."""
-    pixels = part.get("image/pixels")
-    if pixels is None:
-        return part
-    random = np.random.default_rng([config.seed, number])
-    changed = pixels.copy()
-    for row in np.flatnonzero(random.random(len(pixels)) < config.augment.recolour):
-        changed[row] = pixels[row][..., random.permutation(3)]
-    return part | {"image/pixels": changed}

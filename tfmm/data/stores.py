@@ -14,14 +14,17 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfmm.config import Config
-from tfmm.data.batches import Stores, do_not_convert
+from tfmm.data.batches import do_not_convert
 from tfmm.data.catalogue_queries import catalogue_queries
+from tfmm.data.changes import changes
 from tfmm.data.pairs import COLUMNS, LogReader, Pairs, Query
 from tfmm.data.store import FeatureStore
 from tfmm.features.preprocessor import Preprocessor
+from tfmm.files import replacing
 from tfmm.records.tfrecord import PreparedData
 
 VARIANTS = 8
+CHANGES = 3
 BATCH = 256
 Encode = Callable[[Mapping[str, npt.NDArray[Any]]], dict[str, npt.NDArray[Any]]]
 Advance = Callable[[int], None]
@@ -78,6 +81,31 @@ class StoreBuilder:
             "catalogue_queries", self._query_batches(Query(t, b"", b"") for t in texts), advance
         )
 
+    def changes(
+        self, products: FeatureStore, advance: Advance
+    ) -> tuple[FeatureStore, npt.NDArray[np.int32]]:
+        """Features of the words of `CHANGES` mixed queries a product, and what each photo shows."""
+        path = self._folder / "photographed.npy"
+        store = FeatureStore.open_if_current(self._folder / "changes", self._stamp)
+        if store is not None and path.exists():
+            return store, np.load(path)
+        fields = self._config.catalogue.text
+        has_photo = products.has("image").tolist()
+        rows = (
+            list(self._prepared.rows("products", fields))
+            if self._reads_text() and any(has_photo)
+            else []
+        )
+        found = []
+        for change in changes(rows, fields, has_photo, variants=CHANGES, seed=self._config.seed):
+            found.append(change)
+            advance(1)
+        photographed = np.array([change.photographed for change in found], dtype=np.int32)
+        with replacing(path) as file:
+            np.save(file, photographed)
+        texts = (Query(change.text, b"", b"") for change in found)
+        return self._store("changes", self._query_batches(texts), lambda rows: None), photographed
+
     def log(self, reader: LogReader, advance: Advance) -> tuple[FeatureStore, Pairs]:
         """Features of every distinct logged query, and the pairs that point at them."""
         events = self._prepared.rows("events", COLUMNS)
@@ -90,14 +118,9 @@ class StoreBuilder:
         batches = self._query_batches(reader.queries(_counted(events, advance)))
         store = self._store("queries", batches, lambda rows: None)
         pairs = reader.pairs(history_length=self._config.catalogue.history_length)
-        staging = path.with_suffix(".staging.npz")
-        np.savez(staging, **vars(pairs))
-        staging.replace(path)
+        with replacing(path) as file:
+            np.savez(file, **vars(pairs))
         return store, pairs
-
-    def stores(self, products: FeatureStore, queries: FeatureStore, words: FeatureStore) -> Stores:
-        """The stores as batches take them."""
-        return Stores(products, queries, words, VARIANTS)
 
     def _reads_text(self) -> bool:
         tower = self._config.tower

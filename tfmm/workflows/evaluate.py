@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import platform
 import resource
@@ -26,6 +25,7 @@ from tfmm.artifacts import LoadedModel, load_model
 from tfmm.baselines import SYSTEMS, Baselines, Rankings
 from tfmm.config import Config, config_from_dict
 from tfmm.errors import TfmmError
+from tfmm.files import write_json
 from tfmm.heldout import Query
 from tfmm.metrics import NAMES, TOP1_BEST, Floats, grade_rankings, measure, parse_metric
 from tfmm.records.tfrecord import PreparedData
@@ -71,7 +71,7 @@ def evaluate(
     facts = bench.facts(source) | _cost(started)
     report = Report(facts, rows, contrasts, requirements)
     if json_path is not None:
-        _write_json(json_path, report.to_json())
+        write_json(json_path, report.to_json())
     print(report.to_table())
     report.raise_if_missed()
     return report
@@ -323,12 +323,6 @@ def _cost(started: float) -> dict[str, Any]:
         "versions": {"tfmm": __version__, "python": platform.python_version()}
         | {name: metadata.version(name) for name in _PACKAGES},
     }
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    staging = path.with_name(f".{path.name}.staging")
-    staging.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
-    staging.replace(path)
 
 
 def _bar(console: Console) -> Progress:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -21,8 +20,9 @@ from tfmm._keras import keras
 from tfmm.config import Config, Strategy, config_to_dict
 from tfmm.data.batches import BatchPlan, Stores, dataset
 from tfmm.data.pairs import LogReader, Pairs
-from tfmm.data.stores import StoreBuilder
+from tfmm.data.stores import VARIANTS, StoreBuilder
 from tfmm.errors import TfmmError
+from tfmm.files import replacing, write_json
 from tfmm.heldout import split_instants
 from tfmm.model import TwoTower
 from tfmm.records.tfrecord import PreparedData
@@ -117,7 +117,8 @@ class _Work:
         queries, pairs = builder.log(reader, events)
         training, validation, split = _split(self.config, pairs)
         self._write_popularity(ids, training)
-        stores = builder.stores(products, queries, words)
+        changes, photographed = builder.changes(products, self._task("mixed queries", None))
+        stores = Stores(products, queries, words, VARIANTS, changes, photographed)
         return _Log(stores, training, validation, split)
 
     def fit(self, log: _Log, strategy: tf.distribute.Strategy) -> Trainer:
@@ -180,10 +181,8 @@ class _Work:
 
     def _write_popularity(self, ids: list[str], training: Pairs) -> None:
         counts = np.bincount(training.product, weights=training.weight, minlength=len(ids))
-        staging = self.run / f".{build.POPULARITY}"
-        with staging.open("wb") as file:
+        with replacing(self.run / build.POPULARITY) as file:
             np.savez(file, product_id=np.array(ids), count=counts.astype(np.float32))
-        staging.replace(self.run / build.POPULARITY)
 
     def _task(self, name: str, total: int | None) -> Callable[[int], None]:
         task = self.bar.add_task(name, total=total, detail="")
@@ -223,7 +222,7 @@ def _open_run(
                 " found another run; choose another --run, or add --restart"
             )
     else:
-        _write_json(path, stamp)
+        write_json(path, stamp)
     manifest = run / build.MANIFEST
     return json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else None
 
@@ -259,17 +258,8 @@ def _finish(work: _Work, log: _Log, trainer: Trainer, seconds: float) -> dict[st
         "dim": work.config.tower.dim,
         "replicas": trainer.replicas,
     }
-    _write_json(work.run / build.MANIFEST, manifest)
+    write_json(work.run / build.MANIFEST, manifest)
     return manifest
-
-
-def _write_json(path: Path, value: Any) -> None:
-    staging = path.with_name(f".{path.name}")
-    with staging.open("w", encoding="utf-8") as file:
-        json.dump(value, file, ensure_ascii=False, indent=1, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    staging.replace(path)
 
 
 def _bar(console: Console) -> Progress:
