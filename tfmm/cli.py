@@ -9,7 +9,7 @@ from typing import Any, get_args
 import click
 
 from tfmm import __version__
-from tfmm.config import Strategy, load_config
+from tfmm.config import IndexKind, Strategy, load_config
 from tfmm.errors import RequirementMissedError, TfmmError
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -86,11 +86,17 @@ def train(
 @click.argument("run_folder", metavar="RUN", type=FOLDER)
 @click.argument("data", type=FOLDER)
 @click.option("--saved-models", type=FOLDER, default=Path("saved_models"), show_default=True)
-def export(run_folder: Path, data: Path, saved_models: Path) -> None:
+@click.option(
+    "--index",
+    type=click.Choice(get_args(IndexKind)),
+    default=None,
+    help="The kind of index, in place of the recipe's.",
+)
+def export(run_folder: Path, data: Path, saved_models: Path, index: IndexKind | None) -> None:
     """Publish RUN with the products of DATA as the next version of a SavedModel."""
     from tfmm.workflows.export import export as run_export  # noqa: PLC0415
 
-    click.echo(str(run_export(run_folder, data, saved_models=saved_models)))
+    click.echo(str(run_export(run_folder, data, saved_models=saved_models, index=index)))
 
 
 @main.command()

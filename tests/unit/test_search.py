@@ -21,6 +21,7 @@ class FakeModel:
     """Remembers what it was asked; always finds two products of three."""
 
     def __init__(self, config: Config) -> None:
+        self.path = SAVED_MODEL
         self.manifest = {"config": config_to_dict(config)}
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.signatures = {
@@ -29,6 +30,12 @@ class FakeModel:
         }
 
     def _answer(self, name: str, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
+        if len(inputs.get("product_id", [])) > 1:
+            known = [one in ("p1", "p2", "p7", "p8") for one in inputs["product_id"]]
+            return {
+                "product_id": np.array([[b"p3" if one else b"p2"] for one in known], object),
+                "score": np.array([[0.5 if one else 1.0] for one in known], np.float32),
+            }
         self.asked.append((name, inputs))
         return {
             "price": np.array([[19.5, -1.0, -1.0]], np.float32),
@@ -130,6 +137,13 @@ def test_a_modality_that_the_model_does_not_read_is_refused(monkeypatch, tmp_pat
         search(SAVED_MODEL, text="red")
     with pytest.raises(TfmmError, match="expected a query of image, received history"):
         search(SAVED_MODEL, like=["p1", "p2"])
+
+
+@pytest.mark.parametrize("like", [["p9"], ["p1", "p9"]])
+def test_an_unknown_product_is_refused(model: FakeModel, like: list[str]):
+    with pytest.raises(TfmmError, match=r"--like: expected ids of products in .*, received p9"):
+        search(SAVED_MODEL, like=like)
+    assert model.asked == []
 
 
 def test_a_saved_model_of_somebody_else_is_refused(model: FakeModel):

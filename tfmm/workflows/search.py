@@ -11,7 +11,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from tfmm.artifacts import load_model
+from tfmm.artifacts import LoadedModel, load_model
 from tfmm.config import CatalogueConfig, Config, config_from_dict
 from tfmm.errors import TfmmError
 from tfmm.records.media import normalise_sound
@@ -87,14 +87,35 @@ def search(
     if not 1 <= k <= config.catalogue.max_k:
         raise TfmmError(f"-k: expected 1..{config.catalogue.max_k}, received {k}")
     asked = _asked(text, image, audio, config=config)
-    if not asked and len(like) == 1:
+    is_similar = not asked and len(like) == 1
+    if like and not is_similar:
+        asked["history"] = list(like)
+    if not is_similar:
+        _check(asked, config)
+    _refuse_unknown(model, like)
+    if is_similar:
         outputs = model.signatures["similar"](product_id=[like[0]], k=[k])
         return _answer(outputs, config.catalogue)
-    if like:
-        asked["history"] = list(like)
-    _check(asked, config)
     inputs = {name: [value] for name, value in asked.items()}
     return _answer(model.signatures["serving_default"](**inputs, k=[k]), config.catalogue)
+
+
+def _refuse_unknown(model: LoadedModel, like: Sequence[str]) -> None:
+    """Refuses ids that the model answers as it answers one that no product has."""
+    if not like:
+        return
+    outputs = model.signatures["similar"](product_id=[*like, ""], k=[1] * (len(like) + 1))
+    answers = [
+        (str(product_id), float(score))
+        for product_id, score in zip(
+            outputs["product_id"][:, 0], outputs["score"][:, 0], strict=True
+        )
+    ]
+    unknown = [one for one, answer in zip(like, answers, strict=False) if answer == answers[-1]]
+    if unknown:
+        raise TfmmError(
+            f"--like: expected ids of products in {model.path}, received {', '.join(unknown)}"
+        )
 
 
 def _asked(text: str, image: Path | None, audio: Path | None, *, config: Config) -> dict[str, Any]:
