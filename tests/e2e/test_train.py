@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -130,3 +131,33 @@ def test_a_recipe_that_names_a_column_the_shop_lacks_is_refused(data: Path, tmp_
     config = load_config(None, (*tiny_shop.SETTINGS, 'catalogue.text=["titel"]'))
     with pytest.raises(TfmmError, match=r"catalogue\.text: expected columns among .*title.*titel"):
         train(data, tmp_path / "run", config=config, progress=False)
+
+
+@pytest.mark.parametrize("lost", ["pairs.npz", "photographed.npy", "queries", "changes"])
+def test_a_kill_between_the_parts_of_a_cache_loses_none(data: Path, tmp_path: Path, lost: str):
+    from rich.console import Console
+
+    from tfmm.config import load_config
+    from tfmm.records.tfrecord import PreparedData
+    from tfmm.workflows.train import _bar, _Log, _Work
+
+    run = tmp_path / "run"
+    run.mkdir()
+    config = load_config(None, (*tiny_shop.SETTINGS, f"tower.hub_dir={tmp_path / 'hub'}"))
+
+    def read() -> _Log:
+        with _bar(Console(quiet=True)) as bar:
+            return _Work(config, PreparedData(data), run, bar).read()
+
+    whole = read()
+    assert len(whole.training) > 50
+    path = run / "cache" / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    again = read()
+    for name, values in vars(whole.training).items():
+        np.testing.assert_array_equal(getattr(again.training, name), values)
+    np.testing.assert_array_equal(again.stores.photographed, whole.stores.photographed)
+    for store in ("queries", "changes"):
+        one, other = getattr(whole.stores, store), getattr(again.stores, store)
+        for name, values in one.arrays.items():
+            np.testing.assert_array_equal(other.arrays[name], values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -114,7 +115,9 @@ class StoreBuilder:
         if store is not None and path.exists():
             with np.load(path) as saved:
                 return store, Pairs(**{name: saved[name] for name in saved.files})
+        # One pass over the log gives both; a kill between the two leaves the first without the second.
         path.unlink(missing_ok=True)
+        shutil.rmtree(self._folder / "queries", ignore_errors=True)
         batches = self._query_batches(reader.queries(_counted(events, advance)))
         store = self._store("queries", batches, lambda rows: None)
         pairs = reader.pairs(history_length=self._config.catalogue.history_length)
