@@ -53,7 +53,8 @@ class TwoTower(tfrs.Model):
             aggregation=tf.VariableAggregation.NONE,
             name="bank",
         )
-        self._probability = tf.constant(sampling_probability)
+        # A softmax does not feel a common factor, but TFRS clips probabilities to 1e-6..1.
+        self._probability = tf.constant(sampling_probability / sampling_probability.max())
         # The task needs AutoGraph; the rest of the step would only be traced more slowly by it.
         self._task = tf.function(tfrs.tasks.Retrieval(remove_accidental_hits=True))
 

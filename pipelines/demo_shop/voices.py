@@ -29,8 +29,8 @@ SAMPLE_RATE_HZ = 22_050
 _BATCH = 400
 
 _SPEAKERS = (
-    "f1", "f2", "f4", "m1", "m2", "m3", "m4", "m6", "linda", "Alex", "Andy", "Annie", "Denis", "Gene",
-    "Hugo", "Lee", "Mario", "Michael", "Mike", "antonio", "ed", "paul", "rob", "robert",
+    "f1", "f2", "f4", "m1", "m2", "m3", "m4", "m6", "linda", "Alex", "Andy", "Annie", "Denis",
+    "Gene", "Hugo", "Lee", "Mario", "Michael", "Mike", "antonio", "ed", "paul", "rob", "robert",
 )  # fmt: skip
 
 HEARD: dict[Language, tuple[str, ...]] = {

@@ -74,6 +74,17 @@ def test_log_q_can_be_left_out():
     assert abs(with_it.compute_loss(inputs()) - without.compute_loss(inputs())) > 1e-3
 
 
+def test_the_correction_holds_for_products_that_are_hardly_ever_drawn():
+    def make_with(scale: float) -> TwoTower:
+        keras.utils.set_random_seed(3)
+        probability = np.array([0.5, 0.2, 0.1, 0.1, 0.1], dtype=np.float32) * np.float32(scale)
+        config = TrainConfig(temperature=0.5, unimodal=0.0)
+        return TwoTower(config, Linear(), Linear(), dim=DIM, sampling_probability=probability)
+
+    common, rare = (float(make_with(scale).compute_loss(inputs())) for scale in (1.0, 1e-7))
+    assert rare == pytest.approx(common, rel=1e-5)
+
+
 def test_history_is_the_mean_of_the_bank():
     model, batch = make(), inputs()
     bank = np.random.default_rng(1).normal(size=(PRODUCTS, DIM)).astype(np.float32)

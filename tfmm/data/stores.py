@@ -115,7 +115,7 @@ class StoreBuilder:
         if store is not None and path.exists():
             with np.load(path) as saved:
                 return store, Pairs(**{name: saved[name] for name in saved.files})
-        # One pass over the log gives both; a kill between the two leaves the first without the second.
+        # One pass over the log gives both, and a kill may leave the first without the second.
         path.unlink(missing_ok=True)
         shutil.rmtree(self._folder / "queries", ignore_errors=True)
         batches = self._query_batches(reader.queries(_counted(events, advance)))
