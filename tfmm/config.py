@@ -139,6 +139,20 @@ class AudioConfig:
 
 
 @dataclass(frozen=True)
+class Skip:
+    """How much of a modality's own unit vector is added to the fused one, which has length 1.
+
+    A skip connection around the fusion, for what it tends to lose, such as which of many like
+    products a photo shows. A row with a single modality has the same vector with it or without.
+    """
+
+    text: float = 0.0
+    image: float = 0.0
+    audio: float = 0.0
+    history: float = 0.0
+
+
+@dataclass(frozen=True)
 class TowerConfig:
     """How modalities become one unit vector.
 
@@ -146,6 +160,7 @@ class TowerConfig:
       dim: Width D of the embedding.
       width: Width of the modality tokens that fusion sees.
       fusion: How the tokens of the modalities that are present are joined.
+      skip: What of each modality goes past the fusion.
       shared_encoders: Whether query and product tower use the same encoders.
       query: Modalities of a query.
       product: Modalities of a product.
@@ -155,6 +170,7 @@ class TowerConfig:
     dim: int = 64
     width: int = 128
     fusion: Fusion = "weighted"
+    skip: Skip = field(default_factory=Skip)
     shared_encoders: bool = True
     query: tuple[Modality, ...] = ("text", "image", "audio", "history")
     product: tuple[Modality, ...] = ("text", "image")
@@ -439,6 +455,10 @@ def _check(config: Config, where: str) -> None:
         ("prepare.max_reject_fraction", config.prepare.max_reject_fraction, 0, 1),
         ("text.vocabulary_size", config.text.vocabulary_size, 100, 1_000_000),
         ("tower.dim", config.tower.dim, 2, 4096),
+        ("tower.skip.text", config.tower.skip.text, 0, 100),
+        ("tower.skip.image", config.tower.skip.image, 0, 100),
+        ("tower.skip.audio", config.tower.skip.audio, 0, 100),
+        ("tower.skip.history", config.tower.skip.history, 0, 100),
         ("train.batch_size", config.train.batch_size, 2, 1_000_000),
         ("train.unimodal", config.train.unimodal, 0, 100),
         ("train.catalogue_share", config.train.catalogue_share, 0, 1),

@@ -68,6 +68,8 @@ class Joint(keras.layers.Layer):
             dim, kernel_initializer=keras.initializers.Constant(head.numpy())
         )
         self.head.build([None, width])
+        shares = {name: float(getattr(config.tower.skip, name)) for name in widths}
+        self._skip = [(at, share) for at, share in enumerate(shares.values()) if share]
         self(tf.zeros([1, len(widths), width]), tf.zeros([1, len(widths)]))
 
     def project(self, modality: str, encoded: tf.Tensor) -> tf.Tensor:
@@ -76,6 +78,14 @@ class Joint(keras.layers.Layer):
 
     def call(self, tokens: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
         """Tokens `[B, M, W]`, of which `present` `[B, M]` says which count, to `[B, dim]`."""
+        vector = self._fused(tokens, present)
+        for at, share in self._skip:
+            only = present * tf.one_hot(at, present.shape[1])
+            there = tf.reduce_max(only, axis=1, keepdims=True) > 0.5
+            vector += tf.where(there, share * self._fused(tokens, only), 0.0)
+        return tf.math.l2_normalize(vector, axis=-1) if self._skip else vector
+
+    def _fused(self, tokens: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
         return tf.math.l2_normalize(self.head(self.fusion(tokens, present)), axis=-1)
 
 
