@@ -143,7 +143,8 @@ class Skip:
     """How much of a modality's own unit vector is added to the fused one, which has length 1.
 
     A skip connection around the fusion, for what it tends to lose, such as which of many like
-    products a photo shows. A row with a single modality has the same vector with it or without.
+    products a photo shows. A row with a single modality has the same vector with it or without. It
+    is left out of training steps, where the fusion would learn to undo it.
     """
 
     text: float = 0.0

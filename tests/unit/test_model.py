@@ -121,7 +121,7 @@ class Named:
 
     modalities = ("text", "image")
 
-    def __call__(self, tokens: Any, present: Any) -> Any:
+    def __call__(self, tokens: Any, present: Any, training: bool = False) -> Any:
         return tf.math.l2_normalize(tf.einsum("bmd,bm->bd", tokens, present), axis=-1)
 
 

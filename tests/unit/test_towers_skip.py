@@ -15,9 +15,9 @@ def joint(**skip: float) -> Joint:
     return Joint(Config(tower=TowerConfig(dim=4, width=8, skip=Skip(**skip))), WIDTHS, seed=3)
 
 
-def embed(layer: Joint, present: list[float]) -> Any:
+def embed(layer: Joint, present: list[float], *, training: bool = False) -> Any:
     tokens = tf.constant(np.random.default_rng(0).normal(size=(1, 3, 8)).astype(np.float32))
-    return layer(tokens, tf.constant([present])).numpy()[0]
+    return layer(tokens, tf.constant([present]), training=training).numpy()[0]
 
 
 @pytest.mark.parametrize("present", [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
@@ -33,6 +33,8 @@ def test_a_skip_adds_the_photos_own_vector_to_the_fused_one():
     found = embed(joint(image=0.7), [1.0, 1.0, 0.0])
     np.testing.assert_allclose(found, expected / np.linalg.norm(expected), atol=1e-6)
     assert np.abs(found - fused).max() > 0.01
+    in_training = embed(joint(image=0.7), [1.0, 1.0, 0.0], training=True)
+    np.testing.assert_allclose(in_training, fused, atol=1e-6)
 
 
 def test_what_is_absent_is_not_added():

@@ -76,9 +76,11 @@ class Joint(keras.layers.Layer):
         """`[C, W_enc]` to tokens `[C, W]`."""
         return self.norms[modality](self.projections[modality](encoded))
 
-    def call(self, tokens: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
+    def call(self, tokens: tf.Tensor, present: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Tokens `[B, M, W]`, of which `present` `[B, M]` says which count, to `[B, dim]`."""
         vector = self._fused(tokens, present)
+        if training:
+            return vector
         for at, share in self._skip:
             only = present * tf.one_hot(at, present.shape[1])
             there = tf.reduce_max(only, axis=1, keepdims=True) > 0.5
@@ -133,7 +135,7 @@ class Tower(keras.layers.Layer):
         Returns:
           float32 `[B, dim]` of unit norm. A row's vector depends on that row alone.
         """
-        return self.joint(*self.tokens(features, training))
+        return self.joint(*self.tokens(features, training), training=training)
 
     @tf.autograph.experimental.do_not_convert
     def tokens(
