@@ -145,16 +145,12 @@ class TwoTower(tfrs.Model):
         if not (training and self._config.unimodal):
             return _Side(tower(features, training=training), {})
         tokens, present = tower.tokens(features, training)
-
-        def join(kept: tf.Tensor) -> tf.Tensor:
-            return tower.joint(tokens, kept, training=training)
-
         alone: dict[str, _Alone] = {
-            modality: _Alone(join(present * tf.one_hot(at, present.shape[1])), present[:, at])
+            modality: _Alone(tower.joint.alone(at, tokens, present), present[:, at])
             for at, modality in enumerate(tower.joint.modalities)
             if modality in tower.modalities and modality != "history"
         }
-        return _Side(join(present), alone)
+        return _Side(tower.joint(tokens, present, training=training), alone)
 
 
 @dataclass(frozen=True)

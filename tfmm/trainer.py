@@ -129,7 +129,8 @@ class Trainer:
                 if step % validate_every == 0 or is_last:
                     embeddings = self.product_embeddings(validation)
                     self.model.bank.assign(embeddings)
-                    self._plain.bank.assign(embeddings)
+                    if self._plain is not self.model:
+                        self._plain.bank.assign(embeddings)
                     stop = validation is not None and self._validate(validation, step)
                     self._manager.save(checkpoint_number=step)
                     if stop:

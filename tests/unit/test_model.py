@@ -124,6 +124,9 @@ class Named:
     def __call__(self, tokens: Any, present: Any, training: bool = False) -> Any:
         return tf.math.l2_normalize(tf.einsum("bmd,bm->bd", tokens, present), axis=-1)
 
+    def alone(self, at: int, tokens: Any, present: Any) -> Any:
+        return self(tokens, present * tf.one_hot(at, 2))
+
 
 class TwoTokens(Linear):
     """A tower of words and a photo; a row has those whose number is not 0."""

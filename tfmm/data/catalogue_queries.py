@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-_PIECE = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff]|[^\s\u2e80-\u9fff\uf900-\ufaff]+")
-_CJK = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff]")
+from tfmm.data.pieces import has_cjk, pieces_of
+
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -35,10 +34,10 @@ def catalogue_queries(
 
 
 def _query(text: str, chance: random.Random) -> str:
-    pieces = [str(piece) for piece in _PIECE.findall(text)]
+    pieces = pieces_of(text)
     if not pieces:
         return ""
-    is_cjk = bool(_CJK.search(text))
+    is_cjk = has_cjk(text)
     length = chance.randint(1, min(len(pieces), 12 if is_cjk else 6))
     if is_cjk or chance.random() < 0.5:
         start = chance.randrange(len(pieces) - length + 1)
@@ -71,7 +70,7 @@ def misspell(word: str, chance: random.Random) -> str:
 def _with_spaces(pieces: Sequence[str]) -> Iterator[str]:
     before = ""
     for piece in pieces:
-        if before and not (_CJK.match(piece) and _CJK.match(before)):
+        if before and not (has_cjk(piece) and has_cjk(before)):
             yield " "
         yield piece
         before = piece

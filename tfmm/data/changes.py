@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 import random
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_PIECE = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff]|[^\s\u2e80-\u9fff\uf900-\ufaff]+")
-_CJK = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff]")
+from tfmm.data.pieces import has_cjk, pieces_of
+
 # Texts of more pieces are descriptions: what they differ in says little.
 _LONGEST = 16
 _WORDS_TRIED = 4
@@ -61,8 +60,9 @@ def changes(
         usable = [title for title in titles if title.words[index]]
         for _ in range(variants):
             found = [title.change(index, chance) for title in usable]
-            shared, at = max(((share, -n) for n, (share, _) in enumerate(found)), default=(0.0, 0))
-            yield found[-at][1] if shared >= _MIN_SHARED else Change(index, "")
+            none = (0.0, Change(index, ""))
+            shared, change = max(found, key=lambda one: one[0], default=none)
+            yield change if shared >= _MIN_SHARED else none[1]
 
 
 class _Titles:
@@ -75,10 +75,12 @@ class _Titles:
         self.words: list[frozenset[str]] = []
         self._owners: dict[str, list[int]] = {}
         for index, product in enumerate(products):
-            pieces = [str(piece) for piece in _PIECE.findall(product.get(name) or "")]
+            pieces = pieces_of(product.get(name) or "")
             self._pieces.append(pieces)
             is_short = 0 < len(pieces) <= _LONGEST
-            self.words.append(frozenset(_words(pieces)) if is_short else frozenset())
+            self.words.append(
+                frozenset(word for word, _ in _words(pieces)) if is_short else frozenset()
+            )
             if has_photo[index]:
                 for word in self.words[index]:
                     self._owners.setdefault(word, []).append(index)
@@ -115,28 +117,21 @@ def _some(owners: list[int], chance: random.Random) -> list[int]:
     return chance.sample(owners, _PRODUCTS_PER_WORD)
 
 
-def _words(pieces: Sequence[str]) -> Iterator[str]:
-    """What is compared: Latin words, and pairs of neighbouring Chinese characters."""
+def _words(pieces: Sequence[str]) -> Iterator[tuple[str, range]]:
+    """What is compared: Latin words, and pairs of neighbouring Chinese characters; with places."""
     for at, piece in enumerate(pieces):
-        if not _CJK.match(piece):
-            yield piece.casefold()
-        elif at + 1 < len(pieces) and _CJK.match(pieces[at + 1]):
-            yield piece + pieces[at + 1]
+        if not has_cjk(piece):
+            yield piece.casefold(), range(at, at + 1)
+        elif at + 1 < len(pieces) and has_cjk(pieces[at + 1]):
+            yield piece + pieces[at + 1], range(at, at + 2)
 
 
 def _difference(pieces: Sequence[str], known: frozenset[str]) -> str:
     """Pieces of the words that are not known, in order; neighbouring characters without spaces."""
-    pairs = frozenset(_words(pieces))
-    kept = [False] * len(pieces)
-    for at, piece in enumerate(pieces):
-        if not _CJK.match(piece):
-            kept[at] |= piece.casefold() not in known
-        elif "".join(pieces[at : at + 2]) in pairs - known:
-            kept[at] = kept[at + 1] = True
+    kept = {at for word, places in _words(pieces) if word not in known for at in places}
     text, before = "", -2
-    for at, piece in enumerate(pieces):
-        if kept[at]:
-            joined = before == at - 1 and _CJK.match(piece) and _CJK.match(pieces[before])
-            text += piece if joined or not text else f" {piece}"
-            before = at
+    for at in sorted(kept):
+        joined = before == at - 1 and has_cjk(pieces[at]) and has_cjk(pieces[before])
+        text += pieces[at] if joined or not text else f" {pieces[at]}"
+        before = at
     return text

@@ -87,6 +87,10 @@ class Joint(keras.layers.Layer):
             vector += tf.where(there, share * self._fused(tokens, only), 0.0)
         return tf.math.l2_normalize(vector, axis=-1) if self._skip else vector
 
+    def alone(self, at: int, tokens: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
+        """Unit vectors `[B, dim]` of modality number `at` alone."""
+        return self._fused(tokens, present * tf.one_hot(at, present.shape[1]))
+
     def _fused(self, tokens: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
         return tf.math.l2_normalize(self.head(self.fusion(tokens, present)), axis=-1)
 
