@@ -139,18 +139,19 @@ class AudioConfig:
 
 
 @dataclass(frozen=True)
-class Skip:
-    """How much of a modality's own unit vector is added to the fused one, which has length 1.
+class LateFusion:
+    """Modalities that are also compared on their own, and what that counts in a query.
 
-    A skip connection around the fusion, for what it tends to lose, such as which of many like
-    products a photo shows. A row with a single modality has the same vector with it or without. It
-    is left out of training steps, where the fusion would learn to undo it.
+    A vector has the fused part and one more for each modality named here: in a query the
+    modality's own vector times its weight, or zeros without the modality; in a product its own
+    vector, or the fused one again without it. A score is then the fused one plus the weighted
+    scores of the modalities, and queries without them do not notice. It is for what fusion tends
+    to lose, such as which of many like products a photo shows.
     """
 
     text: float = 0.0
     image: float = 0.0
     audio: float = 0.0
-    history: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -158,10 +159,10 @@ class TowerConfig:
     """How modalities become one unit vector.
 
     Attributes:
-      dim: Width D of the embedding.
+      dim: Width of the fused part of a vector, which is the whole of it without `late`.
       width: Width of the modality tokens that fusion sees.
       fusion: How the tokens of the modalities that are present are joined.
-      skip: What of each modality goes past the fusion.
+      late: Modalities compared on their own as well.
       shared_encoders: Whether query and product tower use the same encoders.
       query: Modalities of a query.
       product: Modalities of a product.
@@ -171,7 +172,7 @@ class TowerConfig:
     dim: int = 64
     width: int = 128
     fusion: Fusion = "weighted"
-    skip: Skip = field(default_factory=Skip)
+    late: LateFusion = field(default_factory=LateFusion)
     shared_encoders: bool = True
     query: tuple[Modality, ...] = ("text", "image", "audio", "history")
     product: tuple[Modality, ...] = ("text", "image")
@@ -386,6 +387,17 @@ def config_from_dict(tree: dict[str, Any], where: str = "recipe") -> Config:
     return config
 
 
+def late_weights(config: Config) -> dict[str, float]:
+    """Weight in a query of each modality that is also compared on its own."""
+    weights: dict[str, float] = dataclasses.asdict(config.tower.late)
+    return {name: weight for name, weight in weights.items() if weight}
+
+
+def vector_dim(config: Config) -> int:
+    """Width D of query and product vectors."""
+    return config.tower.dim * (1 + len(late_weights(config)))
+
+
 def config_to_dict(config: Config) -> dict[str, Any]:
     """Plain values of a recipe, as JSON and TOML can hold them."""
     return dataclasses.asdict(config)
@@ -456,10 +468,9 @@ def _check(config: Config, where: str) -> None:
         ("prepare.max_reject_fraction", config.prepare.max_reject_fraction, 0, 1),
         ("text.vocabulary_size", config.text.vocabulary_size, 100, 1_000_000),
         ("tower.dim", config.tower.dim, 2, 4096),
-        ("tower.skip.text", config.tower.skip.text, 0, 100),
-        ("tower.skip.image", config.tower.skip.image, 0, 100),
-        ("tower.skip.audio", config.tower.skip.audio, 0, 100),
-        ("tower.skip.history", config.tower.skip.history, 0, 100),
+        ("tower.late.text", config.tower.late.text, 0, 100),
+        ("tower.late.image", config.tower.late.image, 0, 100),
+        ("tower.late.audio", config.tower.late.audio, 0, 100),
         ("train.batch_size", config.train.batch_size, 2, 1_000_000),
         ("train.unimodal", config.train.unimodal, 0, 100),
         ("train.catalogue_share", config.train.catalogue_share, 0, 1),
@@ -480,3 +491,11 @@ def _check(config: Config, where: str) -> None:
         raise TfmmError(f"{where}: tower.product: expected text, image, audio, received history")
     if not config.tower.query or not config.tower.product:
         raise TfmmError(f"{where}: tower: expected at least one modality a side, received none")
+    for name in late_weights(config):
+        if name not in config.tower.query or name not in config.tower.product:
+            raise TfmmError(
+                f"{where}: tower.late.{name}: expected a modality of queries and of products,"
+                " it is not in tower.query or not in tower.product"
+            )
+        if not getattr(config, name).handle:
+            raise TfmmError(f"{where}: tower.late.{name}: expected {name}.handle, it is empty")

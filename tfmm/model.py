@@ -145,12 +145,14 @@ class TwoTower(tfrs.Model):
         if not (training and self._config.unimodal):
             return _Side(tower(features, training=training), {})
         tokens, present = tower.tokens(features, training)
-        alone: dict[str, _Alone] = {
-            modality: _Alone(tower.joint.alone(at, tokens, present), present[:, at])
-            for at, modality in enumerate(tower.joint.modalities)
-            if modality in tower.modalities and modality != "history"
-        }
-        return _Side(tower.joint(tokens, present, training=training), alone)
+        joint = tower.joint
+        names = [name for name in tower.modalities if name != "history"]
+        fused: dict[str, tf.Tensor] = {name: joint.alone(name, tokens, present) for name in names}
+        alone: dict[str, _Alone] = {}
+        for name in names:
+            only = joint.only(name, present)
+            alone[name] = _Alone(tower.vector(fused[name], fused, only), tf.reduce_max(only, 1))
+        return _Side(tower.vector(joint(tokens, present), fused, present), alone)
 
 
 @dataclass(frozen=True)

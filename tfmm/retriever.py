@@ -48,7 +48,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfmm import signatures as inputs
-from tfmm.config import Config
+from tfmm.config import Config, vector_dim
 from tfmm.errors import TfmmError
 from tfmm.features.history import mean_history
 from tfmm.features.preprocessor import Preprocessor
@@ -203,7 +203,7 @@ class Retriever(tf.Module):
 
     def _embed_product(self, given: Tensors) -> Tensors:
         embedding = self._call_product(self.preprocessor.product(given))
-        return {"embedding": tf.ensure_shape(embedding, [None, self._config.tower.dim])}
+        return {"embedding": tf.ensure_shape(embedding, [None, vector_dim(self._config)])}
 
     def _embed(self, given: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
         """Embeddings [B, D], and bool [B]: whether a row asks for anything."""
@@ -224,7 +224,7 @@ class Retriever(tf.Module):
             features = features | {"history/mean": mean, "history/present": present}
             parts += present
         embedding = self._call_query(features)
-        return tf.ensure_shape(embedding, [None, self._config.tower.dim]), parts > 0
+        return tf.ensure_shape(embedding, [None, vector_dim(self._config)]), parts > 0
 
     def _checked_k(self, k: tf.Tensor) -> tf.Tensor:
         largest = self._config.catalogue.max_k

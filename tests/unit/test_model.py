@@ -124,8 +124,11 @@ class Named:
     def __call__(self, tokens: Any, present: Any, training: bool = False) -> Any:
         return tf.math.l2_normalize(tf.einsum("bmd,bm->bd", tokens, present), axis=-1)
 
-    def alone(self, at: int, tokens: Any, present: Any) -> Any:
-        return self(tokens, present * tf.one_hot(at, 2))
+    def alone(self, modality: str, tokens: Any, present: Any) -> Any:
+        return self(tokens, self.only(modality, present))
+
+    def only(self, modality: str, present: Any) -> Any:
+        return present * tf.one_hot(self.modalities.index(modality), 2)
 
 
 class TwoTokens(Linear):
@@ -133,6 +136,9 @@ class TwoTokens(Linear):
 
     modalities = ("text", "image")
     joint = Named()
+
+    def vector(self, fused: Any, alone: Any, present: Any) -> Any:
+        return fused
 
     def tokens(self, features: dict[str, Any], training: bool = False) -> Any:
         x = features["x"]

@@ -8,7 +8,7 @@ from typing import Literal
 import tensorflow as tf
 
 from tfmm._keras import keras
-from tfmm.config import Config, Modality
+from tfmm.config import Config, Modality, late_weights, vector_dim
 from tfmm.errors import TfmmError
 from tfmm.towers import hub
 from tfmm.towers.encoders import Encoder, make_encoder
@@ -55,7 +55,9 @@ class Joint(keras.layers.Layer):
             kernel = keras.initializers.GlorotUniform(seed=seed + 1 + index)
             if modality == "history":
                 # The mean of product vectors starts as itself: the head undoes this projection.
-                kernel = keras.initializers.Constant(tf.transpose(head).numpy())
+                parts = vector_dim(config) // dim
+                undone = tf.tile(tf.transpose(head), [parts, 1])
+                kernel = keras.initializers.Constant(undone.numpy())
             dense = keras.layers.Dense(width, kernel_initializer=kernel)
             dense.build([None, incoming])
             self.projections[modality] = dense
@@ -68,31 +70,23 @@ class Joint(keras.layers.Layer):
             dim, kernel_initializer=keras.initializers.Constant(head.numpy())
         )
         self.head.build([None, width])
-        shares = {name: float(getattr(config.tower.skip, name)) for name in widths}
-        self._skip = [(at, share) for at, share in enumerate(shares.values()) if share]
         self(tf.zeros([1, len(widths), width]), tf.zeros([1, len(widths)]))
 
     def project(self, modality: str, encoded: tf.Tensor) -> tf.Tensor:
         """`[C, W_enc]` to tokens `[C, W]`."""
         return self.norms[modality](self.projections[modality](encoded))
 
-    def call(self, tokens: tf.Tensor, present: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def call(self, tokens: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
         """Tokens `[B, M, W]`, of which `present` `[B, M]` says which count, to `[B, dim]`."""
-        vector = self._fused(tokens, present)
-        if training:
-            return vector
-        for at, share in self._skip:
-            only = present * tf.one_hot(at, present.shape[1])
-            there = tf.reduce_max(only, axis=1, keepdims=True) > 0.5
-            vector += tf.where(there, share * self._fused(tokens, only), 0.0)
-        return tf.math.l2_normalize(vector, axis=-1) if self._skip else vector
-
-    def alone(self, at: int, tokens: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
-        """Unit vectors `[B, dim]` of modality number `at` alone."""
-        return self._fused(tokens, present * tf.one_hot(at, present.shape[1]))
-
-    def _fused(self, tokens: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
         return tf.math.l2_normalize(self.head(self.fusion(tokens, present)), axis=-1)
+
+    def alone(self, modality: str, tokens: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
+        """Unit vectors `[B, dim]` of one modality, as if no other were present."""
+        return self(tokens, self.only(modality, present))
+
+    def only(self, modality: str, present: tf.Tensor) -> tf.Tensor:
+        """`present` `[B, M]` with zeros for all other modalities."""
+        return present * tf.one_hot(self.modalities.index(modality), len(self.modalities))
 
 
 class Tower(keras.layers.Layer):
@@ -103,6 +97,7 @@ class Tower(keras.layers.Layer):
       modalities: What this side reads.
       encoders: The encoder of each modality but history.
       joint: Projections, fusion and head.
+      late: Weight of each modality that is also compared on its own.
     """
 
     def __init__(
@@ -121,6 +116,7 @@ class Tower(keras.layers.Layer):
         }
         self.joint = joint or make_joint(config, [side], encoders)
         self._width = config.tower.width
+        self.late = late_weights(config)
 
     def is_frozen(self, modality: str) -> bool:
         """Whether a modality's encoder is not trained, so that `<modality>/encoded` is lasting."""
@@ -133,13 +129,15 @@ class Tower(keras.layers.Layer):
           features: Packed device features. "row" int32 `[B]`; for each modality that is there
             "<modality>/row" int32 `[C]` (row of the batch, -1 for padding) and its features, or
             "<modality>/encoded" float32 `[C, W_enc]` in their place; for the query side's history
-            "history/mean" float32 `[B, dim]` and "history/present" float32 `[B]`.
+            "history/mean" float32 `[B, D]` and "history/present" float32 `[B]`.
           training: Whether trainable encoders run in training mode.
 
         Returns:
-          float32 `[B, dim]` of unit norm. A row's vector depends on that row alone.
+          float32 `[B, D]` of unit norm. A row's vector depends on that row alone.
         """
-        return self.joint(*self.tokens(features, training), training=training)
+        tokens, present = self.tokens(features, training)
+        alone = {name: self.joint.alone(name, tokens, present) for name in self.late}
+        return self.vector(self.joint(tokens, present), alone, present)
 
     @tf.autograph.experimental.do_not_convert
     def tokens(
@@ -154,6 +152,29 @@ class Tower(keras.layers.Layer):
             tokens.append(tf.ensure_shape(token, [batch, self._width]))
             present.append(tf.ensure_shape(there, [batch]))
         return tf.stack(tokens, axis=1), tf.stack(present, axis=1)
+
+    def vector(
+        self, fused: tf.Tensor, alone: Mapping[str, tf.Tensor], present: tf.Tensor
+    ) -> tf.Tensor:
+        """Puts the parts of a vector side by side.
+
+        Args:
+          fused: Unit vectors of whole rows `[B, dim]`.
+          alone: The same of each modality of `late`.
+          present: `[B, M]` of 0 and 1.
+
+        Returns:
+          float32 `[B, D]` of unit norm.
+        """
+        parts = [fused]
+        for modality, weight in self.late.items():
+            own = alone[modality]
+            there = tf.reduce_max(self.joint.only(modality, present), axis=1, keepdims=True) > 0.5
+            if self.side == "query":
+                parts.append(tf.where(there, weight * own, 0.0))
+            else:
+                parts.append(tf.where(there, own, fused))
+        return tf.math.l2_normalize(tf.concat(parts, axis=1), axis=-1) if self.late else fused
 
     def _token(
         self, modality: str, features: dict[str, tf.Tensor], rows: tf.Tensor | int, training: bool
@@ -207,7 +228,7 @@ def make_joint(config: Config, sides: list[Side], encoders: Mapping[str, Encoder
     """The joint layer over all modalities that the named sides read."""
     names = [m for side in sides for m in modalities(config, side)]
     widths: dict[str, int] = {
-        m: config.tower.dim if m == "history" else encoders[m].output_width
+        m: vector_dim(config) if m == "history" else encoders[m].output_width
         for m in ("text", "image", "audio", "history")
         if m in names
     }

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tfmm import build
 from tfmm._keras import keras
-from tfmm.config import Config, Strategy, config_to_dict
+from tfmm.config import Config, Strategy, config_to_dict, vector_dim
 from tfmm.data.batches import BatchPlan, Stores, dataset
 from tfmm.data.pairs import LogReader, Pairs
 from tfmm.data.stores import VARIANTS, StoreBuilder
@@ -162,7 +162,7 @@ class _Work:
         return TwoTower(
             self.config.train,
             *towers,
-            dim=self.config.tower.dim,
+            dim=vector_dim(self.config),
             sampling_probability=sampling_probability(plan.sources()),
         )
 
@@ -255,7 +255,7 @@ def _finish(work: _Work, log: _Log, trainer: Trainer, seconds: float) -> dict[st
         "metrics": {"validation recall@10": recall} if recall >= 0 else {},
         "temperature": float(trainer.model.temperature()),
         "seconds": round(seconds, 1),
-        "dim": work.config.tower.dim,
+        "dim": vector_dim(work.config),
         "replicas": trainer.replicas,
     }
     write_json(work.run / build.MANIFEST, manifest)
