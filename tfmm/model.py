@@ -21,13 +21,17 @@ _OUT = -1e4
 class TwoTower(tfrs.Model):
     """Query tower, product tower and a sampled softmax over the products of the batch.
 
+    Losses see the fused vectors alone. The parts that `tower.late` adds are modalities on their
+    own, which `train.unimodal` teaches, and in the whole loss the fusion would learn to make up
+    for them.
+
     A shopper's history is the mean of its products' embeddings. They are read from `bank`, which
     holds the last embedding that training computed for each product, so that a history costs a
     gather and not a pass of the product tower. The exported model reads the same vectors from its
     index.
 
     Attributes:
-      bank: Last embedding of each product, float32 [N, D], not trained by gradients.
+      bank: Last fused vector of each product, float32 [N, dim], not trained by gradients.
     """
 
     def __init__(
@@ -76,7 +80,7 @@ class TwoTower(tfrs.Model):
         """Weighted softmax cross-entropy over the products of the global batch.
 
         In training, each modality has a softmax of its own beside it (`train.unimodal`), between
-        queries that hold nothing else and products reduced to it. A product's vector follows its
+        queries that hold it and products reduced to it. A product's vector follows its
         most telling modality: words and photos both describe it, words are learnt first, and a
         photo would have to find the words. The encoders run once, it costs the fusion only.
 
@@ -117,7 +121,7 @@ class TwoTower(tfrs.Model):
                 tf.pad(queries, [[0, 0], [0, 1]], constant_values=1.0),
                 of_all_replicas(tf.concat([part.vectors, out], axis=1)),
                 index,
-                weight * asked.has_only(modality) * part.has,
+                weight * asked.asks_by(modality) * part.has,
             )
         return loss / tf.cast(tf.shape(weight)[0] * replicas, tf.float32)
 
@@ -142,22 +146,23 @@ class TwoTower(tfrs.Model):
         )
 
     def _side(self, tower: Tower, features: Features, training: bool) -> _Side:
-        if not (training and self._config.unimodal):
-            return _Side(tower(features, training=training), {})
         tokens, present = tower.tokens(features, training)
-        joint = tower.joint
         names = [name for name in tower.modalities if name != "history"]
-        fused: dict[str, tf.Tensor] = {name: joint.alone(name, tokens, present) for name in names}
-        alone: dict[str, _Alone] = {}
-        for name in names:
-            only = joint.only(name, present)
-            alone[name] = _Alone(tower.vector(fused[name], fused, only), tf.reduce_max(only, 1))
-        return _Side(tower.vector(joint(tokens, present), fused, present), alone)
+        if not (training and self._config.unimodal):
+            names = []
+        alone: dict[str, _Alone] = {
+            name: _Alone(
+                tower.joint.alone(name, tokens, present),
+                tf.reduce_max(tower.joint.only(name, present), axis=1),
+            )
+            for name in names
+        }
+        return _Side(tower.joint(tokens, present), alone)
 
 
 @dataclass(frozen=True)
 class _Alone:
-    """One modality of a batch: vectors of it alone [B, D], and who has it, [B] of 0 and 1."""
+    """One modality of a batch: vectors of it alone [B, dim], and who has it, [B] of 0 and 1."""
 
     vectors: tf.Tensor
     has: tf.Tensor
@@ -165,12 +170,19 @@ class _Alone:
 
 @dataclass(frozen=True)
 class _Side:
-    """A batch as one tower sees it: vectors of the whole rows [B, D], and of each modality."""
+    """A batch as one tower sees it: vectors of the whole rows [B, dim], and of each modality."""
 
     whole: tf.Tensor
     alone: dict[str, _Alone]
 
-    def has_only(self, modality: str) -> tf.Tensor:
-        """Which rows have the modality and no other but the history, [B] of 0 and 1."""
+    def asks_by(self, modality: str) -> tf.Tensor:
+        """Which rows a modality's softmax takes, [B] of 0 and 1.
+
+        Words, typed or spoken, say what is wanted. A photo does so where it stands alone: beside
+        words it shows something else, which the words change.
+        """
+        own = self.alone[modality].has
+        if modality == "text":
+            return tf.maximum(own, self.alone["audio"].has) if "audio" in self.alone else own
         count = tf.add_n([part.has for part in self.alone.values()])
-        return self.alone[modality].has * tf.cast(count < 1.5, tf.float32)
+        return own * tf.cast(count < 1.5, tf.float32)

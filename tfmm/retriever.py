@@ -54,6 +54,7 @@ from tfmm.features.history import mean_history
 from tfmm.features.preprocessor import Preprocessor
 from tfmm.index.exact import LOWEST, Hits, keep_allowed, keep_first
 from tfmm.signatures import Tensors, signature
+from tfmm.towers.tower import fused_part
 
 NO_NUMBER = -1
 _MEDIA = ("text", "image", "audio")
@@ -221,6 +222,7 @@ class Retriever(tf.Module):
                 parts += tf.math.unsorted_segment_sum(tf.ones_like(row, tf.float32), row, rows)
         if "history" in features:
             mean, present = mean_history(features["history"], self.index.vectors)
+            mean = fused_part(mean, self._config.tower.dim)
             features = features | {"history/mean": mean, "history/present": present}
             parts += present
         embedding = self._call_query(features)

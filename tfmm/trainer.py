@@ -16,6 +16,7 @@ from tfmm.config import TrainConfig
 from tfmm.data.pairs import Pairs
 from tfmm.data.store import Arrays, FeatureStore
 from tfmm.model import TwoTower
+from tfmm.towers.tower import fused_part
 
 EMBED_BATCH = 256
 REPORT_EVERY = 20
@@ -127,10 +128,6 @@ class Trainer:
                     self._log(step, float(loss), report)
                 is_last = step == self._total
                 if step % validate_every == 0 or is_last:
-                    embeddings = self.product_embeddings(validation)
-                    self.model.bank.assign(embeddings)
-                    if self._plain is not self.model:
-                        self._plain.bank.assign(embeddings)
                     stop = validation is not None and self._validate(validation, step)
                     self._manager.save(checkpoint_number=step)
                     if stop:
@@ -139,10 +136,8 @@ class Trainer:
                     self._manager.save(checkpoint_number=step)
         self._keep_last_without_validation(validation)
 
-    def product_embeddings(self, validation: Validation | None) -> npt.NDArray[np.float32]:
-        """Embeddings of all products, [N, D]; the bank as it is where nothing validates."""
-        if validation is None:
-            return np.asarray(self.model.bank.numpy())
+    def product_embeddings(self, validation: Validation) -> npt.NDArray[np.float32]:
+        """Embeddings of all products, [N, D]."""
         if self._plain is not self.model:
             for copy, variable in zip(self._plain.variables, self.model.variables, strict=True):
                 copy.assign(variable.read_value())
@@ -173,7 +168,12 @@ class Trainer:
 
     def _validate(self, validation: Validation, step: int) -> bool:
         """Measures recall@10, keeps the best weights; True when patience has run out."""
-        recall = self.recall_at_10(validation)
+        embeddings = self.product_embeddings(validation)
+        bank = fused_part(embeddings, self.model.bank.shape[1])
+        self.model.bank.assign(bank)
+        if self._plain is not self.model:
+            self._plain.bank.assign(bank)
+        recall = self.recall_at_10(validation, embeddings)
         tf.summary.scalar("validation/recall@10", recall, step=step)
         if recall > float(self.best_recall.numpy()):
             self.best_recall.assign(recall)
@@ -187,9 +187,9 @@ class Trainer:
     def _out_of_patience(self) -> bool:
         return 0 < self._config.patience <= int(self.misses.numpy())
 
-    def recall_at_10(self, validation: Validation) -> float:
+    def recall_at_10(self, validation: Validation, embeddings: npt.NDArray[np.float32]) -> float:
         """Share of the held-out pairs whose product is among the ten best of all products."""
-        products = tf.convert_to_tensor(self.model.bank)
+        products = tf.convert_to_tensor(embeddings)
         hits = []
         rows = np.arange(len(validation.pairs))
         for part in np.array_split(rows, max(1, len(rows) // EMBED_BATCH)):

@@ -17,18 +17,40 @@ DIM = 3
 PRODUCTS = 5
 
 
+class Sum:
+    """Joins tokens [B, M, DIM] by their sum."""
+
+    def __init__(self, *modalities: str) -> None:
+        self.modalities = modalities
+
+    def __call__(self, tokens: Any, present: Any) -> Any:
+        return tf.math.l2_normalize(tf.einsum("bmd,bm->bd", tokens, present), axis=-1)
+
+    def alone(self, modality: str, tokens: Any, present: Any) -> Any:
+        return self(tokens, self.only(modality, present))
+
+    def only(self, modality: str, present: Any) -> Any:
+        return present * tf.one_hot(self.modalities.index(modality), len(self.modalities))
+
+
 class Linear(keras.Model):
     """A tower that maps dense "x" [B, 2] to a unit vector; adds the history when there is one."""
+
+    modalities: tuple[str, ...] = ("text",)
+    joint = Sum("text")
 
     def __init__(self) -> None:
         super().__init__()
         self.dense = keras.layers.Dense(DIM, use_bias=False)
 
-    def call(self, features: dict[str, Any], training: bool = False) -> Any:
+    def tokens(self, features: dict[str, Any], training: bool = False) -> Any:
         value = self.dense(features["x"])
         if "history/mean" in features:
             value += features["history/mean"]
-        return tf.math.l2_normalize(value, axis=-1)
+        return value[:, tf.newaxis], tf.ones([value.shape[0], 1])
+
+    def call(self, features: dict[str, Any], training: bool = False) -> Any:
+        return self.joint(*self.tokens(features, training))
 
 
 def make(log_q: bool = True) -> TwoTower:
@@ -116,29 +138,11 @@ def test_temperature_and_towers_get_gradients():
     assert all(np.abs(np.asarray(gradient)).max() > 0 for gradient in gradients)
 
 
-class Named:
-    """Joins words and photo, each one number of "x", by their sum."""
-
-    modalities = ("text", "image")
-
-    def __call__(self, tokens: Any, present: Any, training: bool = False) -> Any:
-        return tf.math.l2_normalize(tf.einsum("bmd,bm->bd", tokens, present), axis=-1)
-
-    def alone(self, modality: str, tokens: Any, present: Any) -> Any:
-        return self(tokens, self.only(modality, present))
-
-    def only(self, modality: str, present: Any) -> Any:
-        return present * tf.one_hot(self.modalities.index(modality), 2)
-
-
 class TwoTokens(Linear):
     """A tower of words and a photo; a row has those whose number is not 0."""
 
     modalities = ("text", "image")
-    joint = Named()
-
-    def vector(self, fused: Any, alone: Any, present: Any) -> Any:
-        return fused
+    joint = Sum("text", "image")
 
     def tokens(self, features: dict[str, Any], training: bool = False) -> Any:
         x = features["x"]
@@ -156,7 +160,7 @@ def test_unimodal_adds_a_softmax_among_those_that_have_the_modality(log_q: bool)
         return TwoTower(config, *towers, dim=DIM, sampling_probability=probability)
 
     batch = inputs()
-    # Words; photo; photo; both: the last asks for no single modality. Product 1 has no photo.
+    # Words; photo; photo; both, which asks by its words. Product 1 has no photo.
     query = np.array([[0.3, 0.0], [0.0, -1.0], [0.0, 0.7], [0.4, 0.9]], dtype=np.float32)
     product = np.array([[0.8, 1.0], [-0.5, 0.0], [0.8, 1.0], [0.2, -0.6]], dtype=np.float32)
     batch["query"]["x"], batch["product"]["x"] = tf.constant(query), tf.constant(product)
@@ -171,7 +175,8 @@ def test_unimodal_adds_a_softmax_among_those_that_have_the_modality(log_q: bool)
     unit = lambda v: v / np.linalg.norm(v, axis=-1, keepdims=True)  # noqa: E731
     index, weight = batch["product_index"].numpy(), batch["weight"].numpy()
     expected = 0.0
-    for row, modality, among in ((0, 0, [0, 1, 3]), (2, 1, [2, 3])):
+    cases = ((0, 0, [0, 1, 3]), (2, 1, [2, 3]), (3, 0, [0, 1, 2, 3]))
+    for row, modality, among in cases:
         asked = unit(query[row] @ kernel["q"])
         alone = unit(product[among, modality, np.newaxis] * kernel["p"][modality])
         logits = alone @ asked / 0.5 - log_q * np.log(probability[index[among]])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import tensorflow as tf
 
 from tfmm._keras import keras
-from tfmm.config import Config, Modality, late_weights, vector_dim
+from tfmm.config import Config, Modality, late_weights
 from tfmm.errors import TfmmError
 from tfmm.towers import hub
 from tfmm.towers.encoders import Encoder, make_encoder
@@ -55,9 +56,7 @@ class Joint(keras.layers.Layer):
             kernel = keras.initializers.GlorotUniform(seed=seed + 1 + index)
             if modality == "history":
                 # The mean of product vectors starts as itself: the head undoes this projection.
-                parts = vector_dim(config) // dim
-                undone = tf.tile(tf.transpose(head), [parts, 1])
-                kernel = keras.initializers.Constant(undone.numpy())
+                kernel = keras.initializers.Constant(tf.transpose(head).numpy())
             dense = keras.layers.Dense(width, kernel_initializer=kernel)
             dense.build([None, incoming])
             self.projections[modality] = dense
@@ -129,7 +128,7 @@ class Tower(keras.layers.Layer):
           features: Packed device features. "row" int32 `[B]`; for each modality that is there
             "<modality>/row" int32 `[C]` (row of the batch, -1 for padding) and its features, or
             "<modality>/encoded" float32 `[C, W_enc]` in their place; for the query side's history
-            "history/mean" float32 `[B, D]` and "history/present" float32 `[B]`.
+            "history/mean" float32 `[B, dim]` and "history/present" float32 `[B]`.
           training: Whether trainable encoders run in training mode.
 
         Returns:
@@ -224,11 +223,16 @@ class Tower(keras.layers.Layer):
         return total / tf.maximum(count, 1.0)[:, tf.newaxis], tf.minimum(count, 1.0)
 
 
+def fused_part(products: Any, dim: int) -> Any:
+    """The fused unit vectors `[..., dim]` within product vectors `[..., D]`."""
+    return products[..., :dim] * math.sqrt(products.shape[-1] / dim)
+
+
 def make_joint(config: Config, sides: list[Side], encoders: Mapping[str, Encoder]) -> Joint:
     """The joint layer over all modalities that the named sides read."""
     names = [m for side in sides for m in modalities(config, side)]
     widths: dict[str, int] = {
-        m: vector_dim(config) if m == "history" else encoders[m].output_width
+        m: config.tower.dim if m == "history" else encoders[m].output_width
         for m in ("text", "image", "audio", "history")
         if m in names
     }

@@ -162,7 +162,7 @@ class _Work:
         return TwoTower(
             self.config.train,
             *towers,
-            dim=vector_dim(self.config),
+            dim=self.config.tower.dim,
             sampling_probability=sampling_probability(plan.sources()),
         )
 
