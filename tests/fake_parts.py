@@ -66,8 +66,10 @@ class FakeTower(tf.Module):
             if f"{modality}/row" in features:
                 vectors = tf.gather(self.table, features[f"{modality}/ids"])
                 total += tf.math.unsorted_segment_sum(vectors, features[f"{modality}/row"], batch)
-        if "history/mean" in features:
-            total += features["history/mean"] * features["history/present"][:, tf.newaxis]
+        if "history/items" in features:
+            total += tf.reduce_sum(features["history/items"], axis=1) / tf.maximum(
+                tf.reduce_sum(features["history/known"], axis=1, keepdims=True), 1.0
+            )
         return tf.math.l2_normalize(total, axis=1)
 
 

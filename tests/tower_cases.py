@@ -122,8 +122,9 @@ def features(name: str, side: Side, *, seed: int = 0) -> dict[str, tf.Tensor]:
         made[f"{modality}/row"] = np.array(rows, dtype=np.int32)
         made |= {f"{modality}/{k}": v for k, v in _raw(encoder_name, len(rows), random).items()}
     if side == "query":
-        made["history/mean"] = random.normal(size=(BATCH, DIM)).astype(np.float32)
-        made["history/present"] = np.array([1, 1, 0, 0], dtype=np.float32)
+        made["history/items"] = random.normal(size=(BATCH, 3, DIM)).astype(np.float32)
+        known = [[0, 1, 1], [0, 0, 1], [0, 0, 0], [0, 0, 0]]
+        made["history/known"] = np.array(known, dtype=np.float32)
     return {name: tf.constant(value) for name, value in made.items()}
 
 

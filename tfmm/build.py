@@ -40,7 +40,7 @@ class Trained:
       query_tower: The query tower, weights restored.
       product_tower: The product tower, weights restored.
       manifest: What training recorded: data fingerprint, split, validation recall.
-      counts: Weight of each product id in the training log.
+      counts: Weight of each product id in the training log, in the order of its catalogue.
     """
 
     config: Config
@@ -57,6 +57,11 @@ class Trained:
     def popularity(self, product_ids: Sequence[str]) -> npt.NDArray[np.float32]:
         """What each product counts in the training log, [N]; 0 for new products."""
         return np.array([self.counts.get(p, 0.0) for p in product_ids], dtype=np.float32)
+
+    def rows(self, product_ids: Sequence[str]) -> npt.NDArray[np.int32]:
+        """Rows + 1 of the training catalogue, [N]; 0 for products that are not in its log."""
+        known = {p: row for row, (p, count) in enumerate(self.counts.items(), 1) if count > 0}
+        return np.array([known.get(p, 0) for p in product_ids], dtype=np.int32)
 
 
 def make_preprocessor(
@@ -100,10 +105,10 @@ def check_columns(config: Config, prepared: PreparedData) -> None:
                 )
 
 
-def make_towers(config: Config, vocabulary: Sequence[str]) -> tuple[Tower, Tower]:
+def make_towers(config: Config, vocabulary: Sequence[str], *, products: int) -> tuple[Tower, Tower]:
     """Query and product tower with fresh heads, encoders from their hub modules."""
     keras.utils.set_random_seed(config.seed)
-    return build_towers(config, vocabulary_size=len(vocabulary))
+    return build_towers(config, vocabulary_size=len(vocabulary), products=products)
 
 
 def encode_frozen(
@@ -157,7 +162,9 @@ def load_run(run: str | Path) -> Trained:
         ) from error
     config = config_from_dict(manifest["config"], where=str(folder / MANIFEST))
     vocabulary = read_vocabulary(folder)
-    query_tower, product_tower = make_towers(config, vocabulary)
+    with np.load(folder / POPULARITY) as saved:
+        counts = dict(zip(saved["product_id"].tolist(), saved["count"].tolist(), strict=True))
+    query_tower, product_tower = make_towers(config, vocabulary, products=len(counts))
     checkpoint = tf.train.Checkpoint(query_tower=query_tower, product_tower=product_tower)
     try:
         status = checkpoint.read(str(folder / manifest["weights"]))
@@ -167,6 +174,4 @@ def load_run(run: str | Path) -> Trained:
             f"{folder}: expected weights that fit the towers of this version of tfmm, found those"
             " of others; train again with --restart"
         ) from error
-    with np.load(folder / POPULARITY) as saved:
-        counts = dict(zip(saved["product_id"].tolist(), saved["count"].tolist(), strict=True))
     return Trained(config, vocabulary, query_tower, product_tower, manifest, counts)

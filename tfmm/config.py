@@ -12,8 +12,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from tfmm.errors import TfmmError
 
 Fusion = Literal["weighted", "concat", "attention", "mlp_fm"]
+HistoryEncoder = Literal["mean", "attention"]
 IndexKind = Literal["auto", "exact", "scann"]
-Modality = Literal["text", "image", "audio", "history"]
+Modality = Literal["text", "image", "audio", "history", "id"]
 Strategy = Literal["auto", "cpu", "gpu", "multi_gpu", "tpu", "mirrored_cpu"]
 
 
@@ -165,7 +166,10 @@ class TowerConfig:
       late: Modalities compared on their own as well.
       shared_encoders: Whether query and product tower use the same encoders.
       query: Modalities of a query.
-      product: Modalities of a product.
+      product: Modalities of a product. "id" is a vector of its own for each product of the training
+        log; products that are not in it go without.
+      id_dropout: Probability of leaving the id out in training, so that a product is also learnt
+        from its content.
       hub_dir: Where tfmm's own TF-Hub modules are built.
     """
 
@@ -176,7 +180,25 @@ class TowerConfig:
     shared_encoders: bool = True
     query: tuple[Modality, ...] = ("text", "image", "audio", "history")
     product: tuple[Modality, ...] = ("text", "image")
+    id_dropout: float = 0.2
     hub_dir: str = "saved_models/hub"
+
+
+@dataclass(frozen=True)
+class HistoryConfig:
+    """How a shopper's past products become one vector.
+
+    Attributes:
+      encoder: The mean of their vectors, or causal attention over them.
+      layers: Transformer blocks of the attention.
+      heads: Heads of each; they divide tower.width.
+      dropout: Probability of dropping a number between blocks, in training.
+    """
+
+    encoder: HistoryEncoder = "mean"
+    layers: int = 1
+    heads: int = 2
+    dropout: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -267,6 +289,10 @@ class TrainConfig:
       temperature: Where the learnt softmax temperature starts.
       unimodal: Weight of a second softmax for each modality, between queries that hold it alone and
         products reduced to it; 0 for none.
+      uniform_negatives: Products a step, drawn from the whole catalogue and seen as negatives by
+        all queries; 0 for none. Their encoders do not run: what these gave last is kept.
+      next_items: Places a step, within the histories of the batch, whose next product is predicted
+        too; 0 for none.
       log_q: Whether logits are corrected by the item's sampling probability.
       checkpoint_steps: Steps between checkpoints.
       validate_steps: Steps between validations; 0 for once an epoch.
@@ -286,6 +312,8 @@ class TrainConfig:
     weight_decay: float = 1e-4
     temperature: float = 0.07
     unimodal: float = 1.0
+    uniform_negatives: int = 0
+    next_items: int = 0
     log_q: bool = True
     checkpoint_steps: int = 200
     validate_steps: int = 0
@@ -350,6 +378,7 @@ class Config:
     image: ImageConfig = field(default_factory=ImageConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
     tower: TowerConfig = field(default_factory=TowerConfig)
+    history: HistoryConfig = field(default_factory=HistoryConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -468,11 +497,17 @@ def _check(config: Config, where: str) -> None:
         ("prepare.max_reject_fraction", config.prepare.max_reject_fraction, 0, 1),
         ("text.vocabulary_size", config.text.vocabulary_size, 100, 1_000_000),
         ("tower.dim", config.tower.dim, 2, 4096),
+        ("tower.id_dropout", config.tower.id_dropout, 0, 0.99),
         ("tower.late.text", config.tower.late.text, 0, 100),
         ("tower.late.image", config.tower.late.image, 0, 100),
         ("tower.late.audio", config.tower.late.audio, 0, 100),
+        ("history.layers", config.history.layers, 1, 32),
+        ("history.heads", config.history.heads, 1, 64),
+        ("history.dropout", config.history.dropout, 0, 0.9),
         ("train.batch_size", config.train.batch_size, 2, 1_000_000),
         ("train.unimodal", config.train.unimodal, 0, 100),
+        ("train.uniform_negatives", config.train.uniform_negatives, 0, 1_000_000),
+        ("train.next_items", config.train.next_items, 0, 1_000_000),
         ("train.catalogue_share", config.train.catalogue_share, 0, 1),
         ("train.product_photo_share", config.train.product_photo_share, 0, 1),
         ("train.boost.text", config.train.boost.text, 0.01, 100),
@@ -489,8 +524,15 @@ def _check(config: Config, where: str) -> None:
         raise TfmmError(f"{where}: name: expected a folder name, received {config.name!r}")
     if "history" in config.tower.product:
         raise TfmmError(f"{where}: tower.product: expected text, image, audio, received history")
+    if "id" in config.tower.query:
+        raise TfmmError(f"{where}: tower.query: expected text, image, audio, history, received id")
     if not config.tower.query or not config.tower.product:
         raise TfmmError(f"{where}: tower: expected at least one modality a side, received none")
+    if config.tower.width % config.history.heads:
+        raise TfmmError(
+            f"{where}: history.heads: expected a divisor of tower.width, {config.tower.width},"
+            f" received {config.history.heads}"
+        )
     for name in late_weights(config):
         if name not in config.tower.query or name not in config.tower.product:
             raise TfmmError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from tfmm.config import TrainConfig
-from tfmm.features.history import mean_history
+from tfmm.features.history import history_items
 from tfmm.towers.tower import Tower
 
 Features = dict[str, tf.Tensor]
@@ -42,6 +43,8 @@ class TwoTower(tfrs.Model):
         *,
         dim: int,
         sampling_probability: npt.NDArray[np.float32],
+        known: npt.NDArray[np.bool_] | None = None,
+        present: Mapping[str, npt.NDArray[np.bool_]] | None = None,
     ) -> None:
         super().__init__()
         self._config = config
@@ -57,8 +60,14 @@ class TwoTower(tfrs.Model):
             aggregation=tf.VariableAggregation.NONE,
             name="bank",
         )
-        # A softmax does not feel a common factor, but TFRS clips probabilities to 1e-6..1.
-        self._probability = tf.constant(sampling_probability / sampling_probability.max())
+        products = len(sampling_probability)
+        drawn = config.batch_size * sampling_probability + config.uniform_negatives / products
+        self._in_batch, self._drawn = _scaled(sampling_probability), _scaled(drawn)
+        known = np.ones(products, np.bool_) if known is None else known
+        self._known = tf.constant(np.where(known, np.arange(1, products + 1), 0).astype(np.int32))
+        self.catalogue: Catalogue | None = None
+        if config.uniform_negatives or config.next_items:
+            self.catalogue = Catalogue(product_tower, products, present or {})
         # The task needs AutoGraph; the rest of the step would only be traced more slowly by it.
         self._task = tf.function(tfrs.tasks.Retrieval(remove_accidental_hits=True))
 
@@ -66,9 +75,9 @@ class TwoTower(tfrs.Model):
         """Unit vectors [B, D] of packed query features."""
         return self.query_tower(self._with_history(features), training=training)
 
-    def embed_products(self, features: Features, training: bool = False) -> tf.Tensor:
-        """Unit vectors [B, D] of packed product features."""
-        return self.product_tower(features, training=training)
+    def embed_products(self, features: Features, index: tf.Tensor) -> tf.Tensor:
+        """Unit vectors [B, D] of packed features of products int32 [B]."""
+        return self.product_tower(features | {"id": self._ids(index)})
 
     def temperature(self) -> tf.Tensor:
         """The learnt softmax temperature."""
@@ -105,13 +114,24 @@ class TwoTower(tfrs.Model):
             return tf.roll(context.all_gather(rows, axis=0), -first, axis=0)
 
         index = of_all_replicas(index)
-        asked = self._side(self.query_tower, self._with_history(inputs["query"]), training)
-        told = self._side(self.product_tower, inputs["product"], training)
+        query = self._with_history(inputs["query"])
+        product = inputs["product"] | {"id": self._ids(inputs["product_index"])}
+        if training and self.catalogue is not None:
+            product = self.product_tower.encoded(product, training)
+            self.catalogue.remember(product, index, of_all_replicas)
+        asked = self._side(self.query_tower, query, training)
+        told = self._side(self.product_tower, product, training)
         products = of_all_replicas(told.whole)
         if training:
             self.bank.scatter_update(tf.IndexedSlices(tf.stop_gradient(products), index))
         queries = asked.whole / self.temperature()
-        loss = self._softmax(queries, products, index, weight)
+        candidates = _Candidates(products, index)
+        if training and self.catalogue is not None and self._config.uniform_negatives:
+            negatives = of_all_replicas(inputs["negatives"])
+            candidates = candidates.joined(
+                self.catalogue.vectors(negatives, self._ids(negatives)), negatives
+            )
+        loss = self._softmax(queries, candidates, weight, self._drawn)
         for modality, part in told.alone.items():
             if modality not in asked.alone:
                 continue
@@ -119,35 +139,73 @@ class TwoTower(tfrs.Model):
             out = _OUT * (1.0 - part.has[:, tf.newaxis])
             loss += self._config.unimodal * self._softmax(
                 tf.pad(queries, [[0, 0], [0, 1]], constant_values=1.0),
-                of_all_replicas(tf.concat([part.vectors, out], axis=1)),
-                index,
+                _Candidates(of_all_replicas(tf.concat([part.vectors, out], axis=1)), index),
                 weight * asked.asks_by(modality) * part.has,
+                self._in_batch,
             )
-        return loss / tf.cast(tf.shape(weight)[0] * replicas, tf.float32)
+        loss /= tf.cast(tf.shape(weight)[0] * replicas, tf.float32)
+        if training and self.catalogue is not None and self._config.next_items:
+            following = inputs["next_product"]
+            own = self.catalogue.vectors(following, self._ids(following))
+            loss += self._next_items(query, inputs, own, candidates) / replicas
+        return loss
+
+    def _ids(self, index: tf.Tensor) -> tf.Tensor:
+        """Rows of the id table [B] of products int32 [B]; 0 for those without a pair."""
+        return tf.gather(self._known, index)
+
+    def _next_items(
+        self,
+        query: Features,
+        inputs: dict[str, Features | tf.Tensor],
+        own: tf.Tensor,
+        candidates: _Candidates,
+    ) -> tf.Tensor:
+        """Mean cross-entropy of the next product at places within histories, scalar.
+
+        Each history foretells its products from what stands before them, which makes many examples
+        of one row (Kang and McAuley 2018). The products of the batch and the uniform negatives are
+        the candidates, and each place's next product, whose vectors are `own`.
+        """
+        index: tf.Tensor = inputs["next_product"]
+        vectors = self.query_tower.foretell(query, inputs["next_at"]) / self.temperature()
+        log_q = tf.math.log(self._drawn) if self._config.log_q else tf.zeros_like(self._drawn)
+        positive = tf.reduce_sum(vectors * own, axis=1) - tf.gather(log_q, index)
+        others = tf.linalg.matmul(vectors, candidates.vectors, transpose_b=True)
+        others -= tf.gather(log_q, candidates.index)
+        others += _OUT * tf.cast(index[:, tf.newaxis] == candidates.index, tf.float32)
+        logits = tf.concat([positive[:, tf.newaxis], others], axis=1)
+        entropy = tf.reduce_logsumexp(logits, axis=1) - positive
+        weight = inputs["next_weight"]
+        return tf.reduce_sum(entropy * weight) / tf.cast(tf.shape(weight)[0], tf.float32)
 
     def _with_history(self, features: Features) -> Features:
         features = dict(features)
         history = features.pop("history")
-        mean, present = mean_history(history, tf.convert_to_tensor(self.bank))
-        return features | {"history/mean": mean, "history/present": present}
+        items, known = history_items(history, tf.convert_to_tensor(self.bank))
+        return features | {"history/items": items, "history/known": known}
 
     def _softmax(
-        self, queries: tf.Tensor, products: tf.Tensor, index: tf.Tensor, weight: tf.Tensor
+        self,
+        queries: tf.Tensor,
+        candidates: _Candidates,
+        weight: tf.Tensor,
+        probability: tf.Tensor,
     ) -> tf.Tensor:
-        """Sum of the weighted cross-entropies; row i of the products is query i's positive."""
-        probability = tf.gather(self._probability, index) if self._config.log_q else None
+        """Sum of the weighted cross-entropies; candidate i is query i's positive."""
+        drawn = tf.gather(probability, candidates.index) if self._config.log_q else None
         return self._task(
             queries,
-            products,
+            candidates.vectors,
             sample_weight=weight,
-            candidate_sampling_probability=probability,
-            candidate_ids=index,
+            candidate_sampling_probability=drawn,
+            candidate_ids=candidates.index,
             compute_metrics=False,
         )
 
     def _side(self, tower: Tower, features: Features, training: bool) -> _Side:
         tokens, present = tower.tokens(features, training)
-        names = [name for name in tower.modalities if name != "history"]
+        names = [name for name in tower.modalities if name not in ("history", "id")]
         if not (training and self._config.unimodal):
             names = []
         alone: dict[str, _Alone] = {
@@ -158,6 +216,80 @@ class TwoTower(tfrs.Model):
             for name in names
         }
         return _Side(tower.joint(tokens, present), alone)
+
+
+class Catalogue(tf.Module):
+    """What the encoders last gave for every product, so that any product costs the fusion only.
+
+    Projections, fusion and head are as new as the step, and get gradients; encoders get none.
+
+    Attributes:
+      encodings: Of each modality of the products, float32 [N + 1, W_enc]; the last row takes what
+        belongs to no product.
+    """
+
+    def __init__(
+        self, tower: Tower, products: int, present: Mapping[str, npt.NDArray[np.bool_]]
+    ) -> None:
+        super().__init__(name="catalogue")
+        self._tower = tower
+        self._products = products
+        self.encodings = {
+            name: tf.Variable(
+                tf.zeros([products + 1, encoder.output_width]),
+                trainable=False,
+                aggregation=tf.VariableAggregation.NONE,
+                name=f"{name}_encodings",
+            )
+            for name, encoder in tower.encoders.items()
+        }
+        self._present = {
+            name: tf.constant(present[name].astype(np.float32)) for name in self.encodings
+        }
+
+    def remember(
+        self,
+        product: Features,
+        index: tf.Tensor,
+        of_all_replicas: Callable[[tf.Tensor], tf.Tensor],
+    ) -> None:
+        """Keeps the encodings of a batch whose rows are the first of `index`."""
+        for name, variable in self.encodings.items():
+            row = product.get(f"{name}/row")
+            if row is None or row.shape[0] == 0:
+                continue
+            whose = tf.where(row >= 0, tf.gather(index, tf.maximum(row, 0)), self._products)
+            encoded = of_all_replicas(tf.stop_gradient(product[f"{name}/encoded"]))
+            variable.scatter_update(tf.IndexedSlices(encoded, of_all_replicas(whose)))
+
+    def vectors(self, index: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+        """Fused unit vectors [K, dim] of products int32 [K] with their ids, in a training step."""
+        rows = tf.range(tf.shape(index)[0])
+        features: Features = {"row": tf.ensure_shape(rows, index.shape), "id": ids}
+        for name, variable in self.encodings.items():
+            has = tf.gather(self._present[name], index) > 0.5
+            features[f"{name}/row"] = tf.where(has, features["row"], -1)
+            features[f"{name}/encoded"] = tf.gather(tf.convert_to_tensor(variable), index)
+        return self._tower.joint(*self._tower.tokens(features, training=True))
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """Vectors [C, dim] of products int32 [C]."""
+
+    vectors: tf.Tensor
+    index: tf.Tensor
+
+    def joined(self, vectors: tf.Tensor, index: tf.Tensor) -> _Candidates:
+        """These and others behind them."""
+        return _Candidates(
+            tf.concat([self.vectors, vectors], axis=0), tf.concat([self.index, index], axis=0)
+        )
+
+
+def _scaled(probability: npt.NDArray[np.float32]) -> tf.Tensor:
+    """A softmax does not feel a common factor, but TFRS clips probabilities to 1e-6..1."""
+    return tf.constant(probability / probability.max(), tf.float32)
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ import tensorflow as tf
 from tfmm import signatures as inputs
 from tfmm.config import Config, vector_dim
 from tfmm.errors import TfmmError
-from tfmm.features.history import mean_history
+from tfmm.features.history import history_items
 from tfmm.features.preprocessor import Preprocessor
 from tfmm.index.exact import LOWEST, Hits, keep_allowed, keep_first
 from tfmm.signatures import Tensors, signature
@@ -221,10 +221,10 @@ class Retriever(tf.Module):
                 row = features[f"{modality}/row"]
                 parts += tf.math.unsorted_segment_sum(tf.ones_like(row, tf.float32), row, rows)
         if "history" in features:
-            mean, present = mean_history(features["history"], self.index.vectors)
-            mean = fused_part(mean, self._config.tower.dim)
-            features = features | {"history/mean": mean, "history/present": present}
-            parts += present
+            items, known = history_items(features["history"], self.index.vectors)
+            items = fused_part(items, self._config.tower.dim)
+            features = features | {"history/items": items, "history/known": known}
+            parts += tf.reduce_max(known, axis=1)
         embedding = self._call_query(features)
         return tf.ensure_shape(embedding, [None, vector_dim(self._config)]), parts > 0
 

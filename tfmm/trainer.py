@@ -104,6 +104,7 @@ class Trainer:
         validation: Validation | None,
         *,
         validate_every: int,
+        products: FeatureStore,
         report: Report,
     ) -> None:
         """Runs the remaining steps.
@@ -112,11 +113,13 @@ class Trainer:
           batches: Makes the pipeline of one replica's batches, starting where training stands.
           validation: Held-out pairs, or None to train to the end.
           validate_every: Steps between validations.
+          products: The catalogue's features.
           report: Called with the step and the loss, every few steps.
         """
         if self._out_of_patience():
             return
         done = int(self.step.numpy())
+        self._fill_catalogue(products)
         distributed = self._strategy.distribute_datasets_from_function(lambda context: batches())
         iterator = iter(distributed)
         writer = tf.summary.create_file_writer(str(self._folder / "tensorboard"))
@@ -129,6 +132,8 @@ class Trainer:
                 is_last = step == self._total
                 if step % validate_every == 0 or is_last:
                     stop = validation is not None and self._validate(validation, step)
+                    if not is_last:
+                        self._fill_catalogue(products)
                     self._manager.save(checkpoint_number=step)
                     if stop:
                         break
@@ -138,16 +143,40 @@ class Trainer:
 
     def product_embeddings(self, validation: Validation) -> npt.NDArray[np.float32]:
         """Embeddings of all products, [N, D]."""
-        if self._plain is not self.model:
-            for copy, variable in zip(self._plain.variables, self.model.variables, strict=True):
-                copy.assign(variable.read_value())
+        self._copy_to_plain()
         rows = np.arange(validation.products.rows)
         return np.concatenate(
             [
-                self._plain.embed_products(_tensors(validation.products.packed(part))).numpy()
+                self._plain.embed_products(
+                    _tensors(validation.products.packed(part)), tf.constant(part, tf.int32)
+                ).numpy()
                 for part in np.array_split(rows, max(1, len(rows) // EMBED_BATCH))
             ]
         )
+
+    def _fill_catalogue(self, products: FeatureStore) -> None:
+        """Encodes all products anew, where the model keeps their encodings."""
+        if self.model.catalogue is None:
+            return
+        self._copy_to_plain()
+        tower = self._plain.product_tower
+        encode = tf.function(tower.encoded, autograph=False, reduce_retracing=True)
+        filled = {
+            name: np.zeros(variable.shape, np.float32)
+            for name, variable in self.model.catalogue.encodings.items()
+        }
+        rows = np.arange(products.rows)
+        for part in np.array_split(rows, max(1, len(rows) // EMBED_BATCH)):
+            encoded = encode(_tensors(products.packed(part)), False)
+            for name in filled.keys() & {key.split("/")[0] for key in encoded}:
+                filled[name][part[encoded[f"{name}/row"].numpy()]] = encoded[f"{name}/encoded"]
+        for name, variable in self.model.catalogue.encodings.items():
+            variable.assign(filled[name])
+
+    def _copy_to_plain(self) -> None:
+        if self._plain is not self.model:
+            for copy, variable in zip(self._plain.variables, self.model.variables, strict=True):
+                copy.assign(variable.read_value())
 
     def _make_step(self) -> Callable[[Any], tf.Tensor]:
         inner = self.model.train_step

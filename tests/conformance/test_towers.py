@@ -138,9 +138,9 @@ def _padded(features: dict[str, Any], modality: str, *, garbage: bool) -> dict[s
         else:
             padding = tf.cast(tf.fill(shape, 200 if garbage else 0), value.dtype)
         made[name] = tf.concat([padding, value, padding], axis=0)
-    if garbage and "history/mean" in made:
-        absent = made["history/present"][:, tf.newaxis] == 0
-        made["history/mean"] = tf.where(absent, np.nan, made["history/mean"])
+    if garbage and "history/items" in made:
+        absent = made["history/known"][:, :, tf.newaxis] == 0
+        made["history/items"] = tf.where(absent, np.nan, made["history/items"])
     return made
 
 

@@ -45,8 +45,9 @@ class Linear(keras.Model):
 
     def tokens(self, features: dict[str, Any], training: bool = False) -> Any:
         value = self.dense(features["x"])
-        if "history/mean" in features:
-            value += features["history/mean"]
+        if "history/items" in features:
+            count = tf.reduce_sum(features["history/known"], axis=1, keepdims=True)
+            value += tf.reduce_sum(features["history/items"], axis=1) / tf.maximum(count, 1.0)
         return value[:, tf.newaxis], tf.ones([value.shape[0], 1])
 
     def call(self, features: dict[str, Any], training: bool = False) -> Any:

@@ -103,12 +103,16 @@ def test_history_starts_as_the_mean_of_the_products_it_is_made_of():
     wide = dataclasses.replace(IMAGE_ONLY.tower, width=64)
     recipe = dataclasses.replace(IMAGE_ONLY, tower=wide)
     tower = Tower("query", recipe, {"image": Counting()})
-    mean = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
+    items = np.random.default_rng(0).normal(size=(5, 3, 6)).astype(np.float32)
+    items[1, 0] = 0.0
+    known = np.ones((5, 3), np.float32)
+    known[1, 0] = 0.0
     features = {
         "row": tf.range(5),
-        "history/mean": tf.constant(mean),
-        "history/present": tf.ones([5]),
+        "history/items": tf.constant(items),
+        "history/known": tf.constant(known),
     }
+    mean = items.sum(axis=1) / known.sum(axis=1, keepdims=True)
     unit = mean / np.linalg.norm(mean, axis=1, keepdims=True)
     assert (np.sum(unit * tower(features).numpy(), axis=1) > 0.95).all()
 
@@ -129,7 +133,7 @@ def test_the_side_that_lacks_a_modality_does_not_read_it(tmp_path: Path):
     _, product = build_towers(config(tmp_path), vocabulary_size=30)
     features = {"row": tf.range(1)}
     spoken = {"audio/row": tf.range(1), "audio/log_mel": tf.random.normal([1, 20, 6])}
-    history = {"history/mean": tf.ones([1, 6]), "history/present": tf.ones([1])}
+    history = {"history/items": tf.ones([1, 2, 6]), "history/known": tf.ones([1, 2])}
     np.testing.assert_array_equal(product(features | spoken | history), product(features))
 
 

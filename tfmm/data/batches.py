@@ -96,7 +96,29 @@ class BatchPlan:
             f"query:{name}": value for name, value in self._query_features(chosen, number).items()
         }
         product_features = self._product_features(products.astype(np.int64), self._photo_rows)
+        flat |= self._sampled(flat["query:history"], number)
         return flat | {f"product:{name}": value for name, value in product_features.items()}
+
+    def _sampled(self, history: npt.NDArray[np.int32], number: int) -> Arrays:
+        """Uniform negatives of a batch, and places within its histories to foretell from."""
+        train = self._config.train
+        random = np.random.default_rng([self._config.seed, len(self._streams), number])
+        share, made = self.batch_size / train.batch_size, {}
+        if train.uniform_negatives:
+            size = round(train.uniform_negatives * share)
+            drawn = random.integers(self._stores.products.rows, size=size)
+            made["negatives"] = drawn.astype(np.int32)
+        if train.next_items:
+            size = round(train.next_items * share)
+            there = np.flatnonzero((history[:, :-1] > 0) & (history[:, 1:] > 0))
+            chosen = np.zeros(size, np.int64)
+            count = min(size, len(there))
+            chosen[:count] = random.permutation(there)[:count]
+            row, place = np.divmod(chosen, history.shape[1] - 1)
+            made["next_at"] = (row * history.shape[1] + place).astype(np.int32)
+            made["next_product"] = np.maximum(history[row, place + 1] - 1, 0).astype(np.int32)
+            made["next_weight"] = (np.arange(size) < count).astype(np.float32)
+        return made
 
     def sources(self) -> list[tuple[float, npt.NDArray[np.int64]]]:
         """Share of a batch and count of each product, [N], in every group of pairs."""

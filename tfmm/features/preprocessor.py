@@ -75,6 +75,8 @@ class Preprocessor(tf.Module):
             "image": self._config.image.handle,
             "audio": self._config.audio.handle,
             "history": "the index",
+            # Training and export know which product a row is.
+            "id": "",
         }
         return tuple(modality for modality in wanted if handles[modality])
 

@@ -14,6 +14,7 @@ from tfmm.errors import TfmmError
 from tfmm.towers import hub
 from tfmm.towers.encoders import Encoder, make_encoder
 from tfmm.towers.fusion import make_fusion
+from tfmm.towers.sequence import History, history_width, make_history
 
 Side = Literal["query", "product"]
 
@@ -25,7 +26,7 @@ def modalities(config: Config, side: Side) -> tuple[Modality, ...]:
       TfmmError: None is left.
     """
     handles = {"text": config.text.handle, "image": config.image.handle}
-    handles |= {"audio": config.audio.handle, "history": "mean"}
+    handles |= {"audio": config.audio.handle, "history": "the index", "id": "the log"}
     named = config.tower.query if side == "query" else config.tower.product
     kept = tuple(modality for modality in named if handles[modality])
     if not kept:
@@ -54,7 +55,7 @@ class Joint(keras.layers.Layer):
         head = keras.initializers.Orthogonal(seed=seed)((width, dim))
         for index, (modality, incoming) in enumerate(widths.items()):
             kernel = keras.initializers.GlorotUniform(seed=seed + 1 + index)
-            if modality == "history":
+            if modality == "history" and incoming == dim:
                 # The mean of product vectors starts as itself: the head undoes this projection.
                 kernel = keras.initializers.Constant(tf.transpose(head).numpy())
             dense = keras.layers.Dense(width, kernel_initializer=kernel)
@@ -94,9 +95,11 @@ class Tower(keras.layers.Layer):
     Attributes:
       side: "query" or "product".
       modalities: What this side reads.
-      encoders: The encoder of each modality but history.
+      encoders: The encoder of each modality but history and id.
       joint: Projections, fusion and head.
       late: Weight of each modality that is also compared on its own.
+      history: What makes one vector of past products, where this side has them.
+      ids: A vector for each product of the training catalogue, where this side has them.
     """
 
     def __init__(
@@ -106,16 +109,24 @@ class Tower(keras.layers.Layer):
         encoders: Mapping[str, Encoder],
         *,
         joint: Joint | None = None,
+        products: int = 0,
     ) -> None:
         super().__init__(name=f"{side}_tower")
         self.side = side
         self.modalities = modalities(config, side)
         self.encoders: dict[str, Encoder] = {
-            m: encoders[m] for m in self.modalities if m != "history"
+            m: encoders[m] for m in self.modalities if m in encoders
         }
+        self.ids: keras.layers.Embedding | None = None
+        if "id" in self.modalities:
+            self.ids = _make_ids(config, products)
+        self._id_dropout = config.tower.id_dropout
         self.joint = joint or make_joint(config, [side], encoders)
         self._width = config.tower.width
         self.late = late_weights(config)
+        self.history: History | None = None
+        if "history" in self.modalities:
+            self.history = make_history(config, seed=config.seed * 1000 + 900)
 
     def is_frozen(self, modality: str) -> bool:
         """Whether a modality's encoder is not trained, so that `<modality>/encoded` is lasting."""
@@ -128,7 +139,9 @@ class Tower(keras.layers.Layer):
           features: Packed device features. "row" int32 `[B]`; for each modality that is there
             "<modality>/row" int32 `[C]` (row of the batch, -1 for padding) and its features, or
             "<modality>/encoded" float32 `[C, W_enc]` in their place; for the query side's history
-            "history/mean" float32 `[B, dim]` and "history/present" float32 `[B]`.
+            "history/items" float32 `[B, H, dim]`, oldest first, zeros where there is none, and
+            "history/known" float32 `[B, H]`; for the product side "id" int32 `[B]`, the product's
+            row of the training catalogue + 1, 0 for none.
           training: Whether trainable encoders run in training mode.
 
         Returns:
@@ -151,6 +164,34 @@ class Tower(keras.layers.Layer):
             tokens.append(tf.ensure_shape(token, [batch, self._width]))
             present.append(tf.ensure_shape(there, [batch]))
         return tf.stack(tokens, axis=1), tf.stack(present, axis=1)
+
+    def encoded(self, features: dict[str, tf.Tensor], training: bool) -> dict[str, tf.Tensor]:
+        """Features with "<modality>/encoded" `[C, W_enc]` for every modality that is there."""
+        made = dict(features)
+        for modality in self.encoders:
+            row = features.get(f"{modality}/row")
+            if row is not None and row.shape[0] != 0 and f"{modality}/encoded" not in features:
+                made[f"{modality}/encoded"] = self._encoded(modality, features, training)
+        return made
+
+    def foretell(self, features: dict[str, tf.Tensor], at: tf.Tensor) -> tf.Tensor:
+        """What a history says alone had it ended earlier, in a training step.
+
+        Args:
+          features: Those of `call`; only the history is read.
+          at: Places int32 `[M]`, row times H plus place.
+
+        Returns:
+          float32 `[M, dim]` of unit norm.
+        """
+        assert self.history is not None
+        known = features["history/known"]
+        every = self.history.every(features["history/items"], known, training=True)
+        encoded = tf.gather(tf.reshape(every, [-1, every.shape[2]]), at)
+        token = self.joint.project("history", encoded)[:, tf.newaxis, :]
+        only = tf.one_hot(self.joint.modalities.index("history"), len(self.joint.modalities))
+        present = tf.tile(only[tf.newaxis], [at.shape[0], 1])
+        return self.joint(token * present[:, :, tf.newaxis], present)
 
     def vector(
         self, fused: tf.Tensor, alone: Mapping[str, tf.Tensor], present: tf.Tensor
@@ -181,43 +222,49 @@ class Tower(keras.layers.Layer):
         """A modality's tokens `[B, W]` and presence `[B]`; zeros where it is absent."""
         absent = tf.zeros([rows, self._width]), tf.zeros([rows])
         if modality == "history":
-            if modality not in self.modalities or "history/mean" not in features:
+            if self.history is None or "history/items" not in features:
                 return absent
-            there = features["history/present"]
-            mean = tf.where(there[:, tf.newaxis] > 0.5, features["history/mean"], 0.0)
-            return self.joint.project(modality, mean), there
+            known = features["history/known"]
+            items = tf.where(known[:, :, tf.newaxis] > 0.5, features["history/items"], 0.0)
+            encoded = self.history(items, known, training=training)
+            return self.joint.project(modality, encoded), tf.reduce_max(known, axis=1)
+        if modality == "id":
+            if self.ids is None or "id" not in features:
+                return absent
+            there = tf.cast(features["id"] > 0, tf.float32)
+            if training:
+                kept = tf.random.uniform(tf.shape(there)) >= self._id_dropout
+                there *= tf.cast(kept, tf.float32)
+            return self.joint.project(modality, self.ids(features["id"])), there
         row = features.get(f"{modality}/row")
         if modality not in self.modalities or row is None or row.shape[0] == 0:
             return absent
-        prefix = f"{modality}/"
-        own = {
-            name.removeprefix(prefix): value
-            for name, value in features.items()
-            if name.startswith(prefix) and not name.endswith("/row")
-        }
         if row.shape[0] is not None:
-            return self._scatter(modality, own, row, rows, training)
+            return self._scatter(modality, features, rows, training)
         return tf.cond(
             tf.shape(row)[0] > 0,
-            lambda: self._scatter(modality, own, row, rows, training),
+            lambda: self._scatter(modality, features, rows, training),
             lambda: absent,
         )
 
+    def _encoded(self, modality: str, features: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
+        """Encodes packed rows of one modality, `[C, W_enc]`."""
+        prefix, row = f"{modality}/", features[f"{modality}/row"]
+        own = {
+            name.removeprefix(prefix): _without_padding(value, row)
+            for name, value in features.items()
+            if name.startswith(prefix) and not name.endswith("/row")
+        }
+        return (
+            own["encoded"] if "encoded" in own else self.encoders[modality](own, training=training)
+        )
+
     def _scatter(
-        self,
-        modality: str,
-        features: dict[str, tf.Tensor],
-        row: tf.Tensor,
-        rows: tf.Tensor | int,
-        training: bool,
+        self, modality: str, features: dict[str, tf.Tensor], rows: tf.Tensor | int, training: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Encodes packed rows and puts each where it belongs; several of one row are averaged."""
-        features = {name: _without_padding(value, row) for name, value in features.items()}
-        if "encoded" in features:
-            encoded = features["encoded"]
-        else:
-            encoded = self.encoders[modality](features, training=training)
-        packed = self.joint.project(modality, encoded)
+        row = features[f"{modality}/row"]
+        packed = self.joint.project(modality, self._encoded(modality, features, training))
         count = tf.math.unsorted_segment_sum(tf.ones_like(row, tf.float32), row, rows)
         total = tf.math.unsorted_segment_sum(packed, row, rows)
         return total / tf.maximum(count, 1.0)[:, tf.newaxis], tf.minimum(count, 1.0)
@@ -231,16 +278,19 @@ def fused_part(products: Any, dim: int) -> Any:
 def make_joint(config: Config, sides: list[Side], encoders: Mapping[str, Encoder]) -> Joint:
     """The joint layer over all modalities that the named sides read."""
     names = [m for side in sides for m in modalities(config, side)]
+    own = {"history": history_width(config), "id": config.tower.width}
     widths: dict[str, int] = {
-        m: config.tower.dim if m == "history" else encoders[m].output_width
-        for m in ("text", "image", "audio", "history")
+        m: own[m] if m in own else encoders[m].output_width
+        for m in ("text", "image", "audio", "history", "id")
         if m in names
     }
     seed = config.seed * 1000 + (500 if sides == ["product"] else 0)
     return Joint(config, widths, seed=seed)
 
 
-def build_towers(config: Config, *, vocabulary_size: int = 0) -> tuple[Tower, Tower]:
+def build_towers(
+    config: Config, *, vocabulary_size: int = 0, products: int = 0
+) -> tuple[Tower, Tower]:
     """Builds the query and the product tower of a recipe.
 
     Small modules are built below `tower.hub_dir` where they are missing. With
@@ -249,6 +299,7 @@ def build_towers(config: Config, *, vocabulary_size: int = 0) -> tuple[Tower, To
     Args:
       config: The recipe.
       vocabulary_size: WordPieces that the Preprocessor emits; needed for the small text module.
+      products: Products of the training catalogue; needed for ids.
 
     Raises:
       TfmmError: A module cannot be found or used, or a side has no modality.
@@ -257,10 +308,18 @@ def build_towers(config: Config, *, vocabulary_size: int = 0) -> tuple[Tower, To
     if config.tower.shared_encoders:
         encoders = _make_encoders(config, sides, vocabulary_size)
         joint = make_joint(config, sides, encoders)
-        query, product = (Tower(side, config, encoders, joint=joint) for side in sides)
+        query, product = (
+            Tower(side, config, encoders, joint=joint, products=products) for side in sides
+        )
     else:
         query, product = (
-            Tower(side, config, _make_encoders(config, [side], vocabulary_size)) for side in sides
+            Tower(
+                side,
+                config,
+                _make_encoders(config, [side], vocabulary_size),
+                products=products,
+            )
+            for side in sides
         )
     return query, product
 
@@ -271,7 +330,7 @@ def _make_encoders(config: Config, sides: list[Side], vocabulary_size: int) -> d
         "image": config.image.handle,
         "audio": config.audio.handle,
     }
-    named = {m for side in sides for m in modalities(config, side)} - {"history"}
+    named = {m for side in sides for m in modalities(config, side)} - {"history", "id"}
     encoders: dict[str, Encoder] = {}
     for modality in sorted(named):
         handle = handles[modality]
@@ -284,6 +343,15 @@ def _make_encoders(config: Config, sides: list[Side], vocabulary_size: int) -> d
             handle = str(path)
         encoders[modality] = make_encoder(modality, config, handle=handle)
     return encoders
+
+
+def _make_ids(config: Config, products: int) -> keras.layers.Embedding:
+    if products < 1:
+        raise TfmmError("tower.product: expected products to give ids to, received none")
+    normal = keras.initializers.RandomNormal(stddev=0.02, seed=config.seed * 1000 + 950)
+    table = keras.layers.Embedding(products + 1, config.tower.width, embeddings_initializer=normal)
+    table.build(None)
+    return table
 
 
 def _without_padding(feature: tf.Tensor, row: tf.Tensor) -> tf.Tensor:

@@ -100,7 +100,7 @@ class _Work:
         if not (self.run / build.VOCABULARY).exists():
             build.write_vocabulary(self.run, build.make_vocabulary(self.config, self.prepared))
         vocabulary = build.read_vocabulary(self.run)
-        query_tower, product_tower = build.make_towers(self.config, vocabulary)
+        query_tower, product_tower = build.make_towers(self.config, vocabulary, products=len(ids))
         builder = StoreBuilder(
             self.config,
             self.prepared,
@@ -138,7 +138,7 @@ class _Work:
         trainer = Trainer(
             config.train,
             strategy,
-            make_model=lambda: self._make_model(plan),
+            make_model=lambda: self._make_model(plan, log),
             total_steps=total,
             folder=self.run,
         )
@@ -153,17 +153,24 @@ class _Work:
             batches,
             self._validation(log),
             validate_every=config.train.validate_steps or epoch,
+            products=log.stores.products,
             report=self._steps(done, total, trainer),
         )
         return trainer
 
-    def _make_model(self, plan: BatchPlan) -> TwoTower:
-        towers = build.make_towers(self.config, build.read_vocabulary(self.run))
+    def _make_model(self, plan: BatchPlan, log: _Log) -> TwoTower:
+        products = log.stores.products
+        known = np.bincount(log.training.product, minlength=products.rows) > 0
+        towers = build.make_towers(
+            self.config, build.read_vocabulary(self.run), products=products.rows
+        )
         return TwoTower(
             self.config.train,
             *towers,
             dim=self.config.tower.dim,
             sampling_probability=sampling_probability(plan.sources()),
+            known=known,
+            present={m: products.has(m) for m in self.config.tower.product},
         )
 
     def _validation(self, log: _Log) -> Validation | None:
