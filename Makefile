@@ -30,7 +30,7 @@ MODEL := saved_models/$(NAME)
 help: ## Print this list.
 	@echo "make TARGET [VARIABLE=value ...]"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)$$/  \1\t\2/' | expand -t 16
-	@echo "Variables: SEED=1 RECIPE=pipelines/demo.toml STRATEGY=auto RESTART=1 GPU=1 TPU=1 HM=folder"
+	@echo "Variables: SEED=1 RECIPE=pipelines/demo.toml STRATEGY=auto RESTART=1 GPU=1 TPU=1 HM=folder BEAUTY=folder FASHION=folder SPEECH=folder CHINESE=folder"
 
 # --- set-up -------------------------------------------------------------------------------------
 
@@ -114,6 +114,46 @@ hm: setup ## Train on the H&M files in the folder HM=...
 	$(TFMM) train data/hm-prepared --recipe pipelines/hm.toml --run runs/hm --strategy $(STRATEGY) $(if $(RESTART),--restart)
 	$(TFMM) export runs/hm data/hm-prepared
 	$(TFMM) evaluate saved_models/hm data/hm-prepared
+
+.PHONY: beauty
+beauty: setup ## Train next-item prediction on the Amazon Beauty files in the folder BEAUTY=...
+	@test -n "$(BEAUTY)" || { echo "make beauty: expected BEAUTY=folder of the Amazon Beauty files, received nothing" >&2; exit 2; }
+	$(BIN)/python -m pipelines.beauty $(BEAUTY) data/beauty
+	$(TFMM) prepare data/beauty data/beauty-prepared --recipe pipelines/beauty.toml
+	$(TFMM) train data/beauty-prepared --recipe pipelines/beauty.toml --run runs/beauty --strategy $(STRATEGY) $(if $(RESTART),--restart)
+	$(TFMM) export runs/beauty data/beauty-prepared
+	$(TFMM) evaluate saved_models/beauty data/beauty-prepared --json runs/beauty/evaluation.json
+
+FASHION_DIRECTIONS := text-to-photo photo-to-text
+
+.PHONY: fashion
+fashion: setup ## Train on the fashion photos and names in the folder FASHION=...
+	@test -n "$(FASHION)" || { echo "make fashion: expected FASHION=folder of the fashion files, received nothing" >&2; exit 2; }
+	$(BIN)/python -m pipelines.fashion $(FASHION) data/fashion
+	for part in train $(FASHION_DIRECTIONS); do \
+	  $(TFMM) prepare data/fashion/$$part data/fashion-prepared/$$part --recipe pipelines/fashion.toml; done
+	$(TFMM) train data/fashion-prepared/train --recipe pipelines/fashion.toml --run runs/fashion --strategy $(STRATEGY) $(if $(RESTART),--restart)
+	for part in $(FASHION_DIRECTIONS); do \
+	  $(TFMM) export runs/fashion data/fashion-prepared/$$part --saved-models saved_models/$$part; \
+	  $(TFMM) evaluate saved_models/$$part/fashion data/fashion-prepared/$$part --json runs/fashion/$$part.json; done
+
+.PHONY: barista
+barista: setup ## Train on the spoken drink orders in the folder SPEECH=...
+	@test -n "$(SPEECH)" || { echo "make barista: expected SPEECH=folder of the speech files, received nothing" >&2; exit 2; }
+	$(BIN)/python -m pipelines.barista $(SPEECH) data/barista
+	$(TFMM) prepare data/barista data/barista-prepared --recipe pipelines/barista.toml
+	$(TFMM) train data/barista-prepared --recipe pipelines/barista.toml --run runs/barista --strategy $(STRATEGY) $(if $(RESTART),--restart)
+	$(TFMM) export runs/barista data/barista-prepared
+	$(TFMM) evaluate saved_models/barista data/barista-prepared --json runs/barista/evaluation.json
+
+.PHONY: chinese
+chinese: setup ## Train on the Taobao titles in the folder CHINESE=...
+	@test -n "$(CHINESE)" || { echo "make chinese: expected CHINESE=folder of the Chinese files, received nothing" >&2; exit 2; }
+	$(BIN)/python -m pipelines.chinese $(CHINESE) data/chinese
+	$(TFMM) prepare data/chinese data/chinese-prepared --recipe pipelines/chinese.toml
+	$(TFMM) train data/chinese-prepared --recipe pipelines/chinese.toml --run runs/chinese --strategy $(STRATEGY) $(if $(RESTART),--restart)
+	$(TFMM) export runs/chinese data/chinese-prepared
+	$(TFMM) evaluate saved_models/chinese data/chinese-prepared --json runs/chinese/evaluation.json
 
 # --- checks -------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import tomllib
 import types
 from dataclasses import dataclass, field
@@ -486,42 +487,48 @@ def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
     return value
 
 
+_BOUNDS: tuple[tuple[str, float, float], ...] = (
+    ("catalogue.history_length", 1, 1024),
+    ("catalogue.exclude_length", 1, 65_536),
+    ("catalogue.facet_values", 1, 1024),
+    ("catalogue.max_k", 1, 100_000),
+    ("prepare.shards", 1, 100_000),
+    ("prepare.max_reject_fraction", 0, 1),
+    ("text.vocabulary_size", 100, 1_000_000),
+    ("tower.dim", 2, 4096),
+    ("tower.id_dropout", 0, 0.99),
+    ("tower.late.text", 0, 100),
+    ("tower.late.image", 0, 100),
+    ("tower.late.audio", 0, 100),
+    ("history.layers", 1, 32),
+    ("history.heads", 1, 64),
+    ("history.dropout", 0, 0.9),
+    ("train.batch_size", 2, 1_000_000),
+    ("train.unimodal", 0, 100),
+    ("train.uniform_negatives", 0, 1_000_000),
+    ("train.next_items", 0, 1_000_000),
+    ("train.catalogue_share", 0, 1),
+    ("train.product_photo_share", 0, 1),
+    ("train.boost.text", 0.01, 100),
+    ("train.boost.image", 0.01, 100),
+    ("train.boost.audio", 0.01, 100),
+    ("train.temperature", 1e-3, 10),
+    ("split.validation_fraction", 0, 0.9),
+    ("split.test_fraction", 0, 0.9),
+)
+
+
 def _check(config: Config, where: str) -> None:
-    bounds: list[tuple[str, float, float, float]] = [
-        ("catalogue.history_length", config.catalogue.history_length, 1, 1024),
-        ("catalogue.exclude_length", config.catalogue.exclude_length, 1, 65_536),
-        ("catalogue.facet_values", config.catalogue.facet_values, 1, 1024),
-        ("catalogue.max_k", config.catalogue.max_k, 1, 100_000),
-        ("catalogue.default_k", config.catalogue.default_k, 1, config.catalogue.max_k),
-        ("prepare.shards", config.prepare.shards, 1, 100_000),
-        ("prepare.max_reject_fraction", config.prepare.max_reject_fraction, 0, 1),
-        ("text.vocabulary_size", config.text.vocabulary_size, 100, 1_000_000),
-        ("tower.dim", config.tower.dim, 2, 4096),
-        ("tower.id_dropout", config.tower.id_dropout, 0, 0.99),
-        ("tower.late.text", config.tower.late.text, 0, 100),
-        ("tower.late.image", config.tower.late.image, 0, 100),
-        ("tower.late.audio", config.tower.late.audio, 0, 100),
-        ("history.layers", config.history.layers, 1, 32),
-        ("history.heads", config.history.heads, 1, 64),
-        ("history.dropout", config.history.dropout, 0, 0.9),
-        ("train.batch_size", config.train.batch_size, 2, 1_000_000),
-        ("train.unimodal", config.train.unimodal, 0, 100),
-        ("train.uniform_negatives", config.train.uniform_negatives, 0, 1_000_000),
-        ("train.next_items", config.train.next_items, 0, 1_000_000),
-        ("train.catalogue_share", config.train.catalogue_share, 0, 1),
-        ("train.product_photo_share", config.train.product_photo_share, 0, 1),
-        ("train.boost.text", config.train.boost.text, 0.01, 100),
-        ("train.boost.image", config.train.boost.image, 0.01, 100),
-        ("train.boost.audio", config.train.boost.audio, 0.01, 100),
-        ("train.temperature", config.train.temperature, 1e-3, 10),
-        ("split.validation_fraction", config.split.validation_fraction, 0, 0.9),
-        ("split.test_fraction", config.split.test_fraction, 0, 0.9),
-    ]
-    for key, value, low, high in bounds:
+    for key, low, high in (*_BOUNDS, ("catalogue.default_k", 1, config.catalogue.max_k)):
+        value = operator.attrgetter(key)(config)
         if not low <= value <= high:
             raise TfmmError(f"{where}: {key}: expected {low}..{high}, received {value}")
     if not config.name or any(c in config.name for c in "/\\\0") or config.name.startswith("."):
         raise TfmmError(f"{where}: name: expected a folder name, received {config.name!r}")
+    _check_tower(config, where)
+
+
+def _check_tower(config: Config, where: str) -> None:
     if "history" in config.tower.product:
         raise TfmmError(f"{where}: tower.product: expected text, image, audio, received history")
     if "id" in config.tower.query:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +12,25 @@ import tensorflow_recommenders as tfrs
 
 from tfmm.config import TrainConfig
 from tfmm.features.history import history_items
+from tfmm.towers.encodings import Encodings
 from tfmm.towers.tower import Tower
 
 Features = dict[str, tf.Tensor]
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 1.0
 _OUT = -1e4
+
+
+@dataclass(frozen=True)
+class ProductFacts:
+    """What is known of the N products before training.
+
+    Attributes:
+      known: Which have a pair in the log, and so an id of their own, bool [N].
+      present: Which have each modality, bool [N].
+    """
+
+    known: npt.NDArray[np.bool_]
+    present: Mapping[str, npt.NDArray[np.bool_]]
 
 
 class TwoTower(tfrs.Model):
@@ -43,8 +57,7 @@ class TwoTower(tfrs.Model):
         *,
         dim: int,
         sampling_probability: npt.NDArray[np.float32],
-        known: npt.NDArray[np.bool_] | None = None,
-        present: Mapping[str, npt.NDArray[np.bool_]] | None = None,
+        facts: ProductFacts | None = None,
     ) -> None:
         super().__init__()
         self._config = config
@@ -63,11 +76,13 @@ class TwoTower(tfrs.Model):
         products = len(sampling_probability)
         drawn = config.batch_size * sampling_probability + config.uniform_negatives / products
         self._in_batch, self._drawn = _scaled(sampling_probability), _scaled(drawn)
-        known = np.ones(products, np.bool_) if known is None else known
-        self._known = tf.constant(np.where(known, np.arange(1, products + 1), 0).astype(np.int32))
-        self.catalogue: Catalogue | None = None
+        facts = facts or ProductFacts(np.ones(products, np.bool_), {})
+        self._known = tf.constant(
+            np.where(facts.known, np.arange(1, products + 1), 0).astype(np.int32)
+        )
+        self.encodings: Encodings | None = None
         if config.uniform_negatives or config.next_items:
-            self.catalogue = Catalogue(product_tower, products, present or {})
+            self.encodings = Encodings(product_tower, products, facts.present)
         # The task needs AutoGraph; the rest of the step would only be traced more slowly by it.
         self._task = tf.function(tfrs.tasks.Retrieval(remove_accidental_hits=True))
 
@@ -101,54 +116,52 @@ class TwoTower(tfrs.Model):
         Returns:
           This replica's part of the mean over the global batch, scalar.
         """
-        index: tf.Tensor = inputs["product_index"]
         weight: tf.Tensor = inputs["weight"]
-        context = tf.distribute.get_replica_context()
-        replicas = context.num_replicas_in_sync if context is not None else 1
-        # `Retrieval` takes row i as query i's positive: this replica's rows go first.
-        first = context.replica_id_in_sync_group * index.shape[0] if replicas > 1 else 0
-
-        def of_all_replicas(rows: tf.Tensor) -> tf.Tensor:
-            if replicas == 1:
-                return rows
-            return tf.roll(context.all_gather(rows, axis=0), -first, axis=0)
-
-        index = of_all_replicas(index)
+        replicas = _Replicas()
+        index = replicas.gather(inputs["product_index"])
         query = self._with_history(inputs["query"])
-        product = inputs["product"] | {"id": self._ids(inputs["product_index"])}
-        if training and self.catalogue is not None:
-            product = self.product_tower.encoded(product, training)
-            self.catalogue.remember(product, index, of_all_replicas)
         asked = self._side(self.query_tower, query, training)
-        told = self._side(self.product_tower, product, training)
-        products = of_all_replicas(told.whole)
+        told = self._told(inputs, index, replicas, training)
+        products = replicas.gather(told.whole)
         if training:
             self.bank.scatter_update(tf.IndexedSlices(tf.stop_gradient(products), index))
-        queries = asked.whole / self.temperature()
         candidates = _Candidates(products, index)
-        if training and self.catalogue is not None and self._config.uniform_negatives:
-            negatives = of_all_replicas(inputs["negatives"])
-            candidates = candidates.joined(
-                self.catalogue.vectors(negatives, self._ids(negatives)), negatives
-            )
+        if training and self.encodings is not None and self._config.uniform_negatives:
+            negatives = replicas.gather(inputs["negatives"])
+            drawn = self.encodings.vectors(negatives, self._ids(negatives))
+            candidates = candidates.joined(drawn, negatives)
+        queries = asked.whole / self.temperature()
         loss = self._softmax(queries, candidates, weight, self._drawn)
-        for modality, part in told.alone.items():
-            if modality not in asked.alone:
-                continue
+        for modality in [name for name in told.alone if name in asked.alone]:
+            alone = told.alone[modality]
             # Products without the modality are no negatives: one more dimension takes them out.
-            out = _OUT * (1.0 - part.has[:, tf.newaxis])
+            out = _OUT * (1.0 - alone.has[:, tf.newaxis])
+            vectors = replicas.gather(tf.concat([alone.vectors, out], axis=1))
+            asks = weight * asked.asks_by(modality) * alone.has
+            marked = tf.pad(queries, [[0, 0], [0, 1]], constant_values=1.0)
             loss += self._config.unimodal * self._softmax(
-                tf.pad(queries, [[0, 0], [0, 1]], constant_values=1.0),
-                _Candidates(of_all_replicas(tf.concat([part.vectors, out], axis=1)), index),
-                weight * asked.asks_by(modality) * part.has,
-                self._in_batch,
+                marked, _Candidates(vectors, index), asks, self._in_batch
             )
-        loss /= tf.cast(tf.shape(weight)[0] * replicas, tf.float32)
-        if training and self.catalogue is not None and self._config.next_items:
+        loss /= tf.cast(tf.shape(weight)[0] * replicas.count, tf.float32)
+        if training and self.encodings is not None and self._config.next_items:
             following = inputs["next_product"]
-            own = self.catalogue.vectors(following, self._ids(following))
-            loss += self._next_items(query, inputs, own, candidates) / replicas
+            own = self.encodings.vectors(following, self._ids(following))
+            loss += self._next_items(query, inputs, own, candidates) / replicas.count
         return loss
+
+    def _told(
+        self,
+        inputs: dict[str, Features | tf.Tensor],
+        index: tf.Tensor,
+        replicas: _Replicas,
+        training: bool,
+    ) -> _Side:
+        """The products' side of a batch; their encodings are kept."""
+        product = inputs["product"] | {"id": self._ids(inputs["product_index"])}
+        if training and self.encodings is not None:
+            product = self.product_tower.encoded(product, training)
+            self.encodings.remember(product, index, replicas.gather)
+        return self._side(self.product_tower, product, training)
 
     def _ids(self, index: tf.Tensor) -> tf.Tensor:
         """Rows of the id table [B] of products int32 [B]; 0 for those without a pair."""
@@ -218,61 +231,6 @@ class TwoTower(tfrs.Model):
         return _Side(tower.joint(tokens, present), alone)
 
 
-class Catalogue(tf.Module):
-    """What the encoders last gave for every product, so that any product costs the fusion only.
-
-    Projections, fusion and head are as new as the step, and get gradients; encoders get none.
-
-    Attributes:
-      encodings: Of each modality of the products, float32 [N + 1, W_enc]; the last row takes what
-        belongs to no product.
-    """
-
-    def __init__(
-        self, tower: Tower, products: int, present: Mapping[str, npt.NDArray[np.bool_]]
-    ) -> None:
-        super().__init__(name="catalogue")
-        self._tower = tower
-        self._products = products
-        self.encodings = {
-            name: tf.Variable(
-                tf.zeros([products + 1, encoder.output_width]),
-                trainable=False,
-                aggregation=tf.VariableAggregation.NONE,
-                name=f"{name}_encodings",
-            )
-            for name, encoder in tower.encoders.items()
-        }
-        self._present = {
-            name: tf.constant(present[name].astype(np.float32)) for name in self.encodings
-        }
-
-    def remember(
-        self,
-        product: Features,
-        index: tf.Tensor,
-        of_all_replicas: Callable[[tf.Tensor], tf.Tensor],
-    ) -> None:
-        """Keeps the encodings of a batch whose rows are the first of `index`."""
-        for name, variable in self.encodings.items():
-            row = product.get(f"{name}/row")
-            if row is None or row.shape[0] == 0:
-                continue
-            whose = tf.where(row >= 0, tf.gather(index, tf.maximum(row, 0)), self._products)
-            encoded = of_all_replicas(tf.stop_gradient(product[f"{name}/encoded"]))
-            variable.scatter_update(tf.IndexedSlices(encoded, of_all_replicas(whose)))
-
-    def vectors(self, index: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
-        """Fused unit vectors [K, dim] of products int32 [K] with their ids, in a training step."""
-        rows = tf.range(tf.shape(index)[0])
-        features: Features = {"row": tf.ensure_shape(rows, index.shape), "id": ids}
-        for name, variable in self.encodings.items():
-            has = tf.gather(self._present[name], index) > 0.5
-            features[f"{name}/row"] = tf.where(has, features["row"], -1)
-            features[f"{name}/encoded"] = tf.gather(tf.convert_to_tensor(variable), index)
-        return self._tower.joint(*self._tower.tokens(features, training=True))
-
-
 @dataclass(frozen=True)
 class _Candidates:
     """Vectors [C, dim] of products int32 [C]."""
@@ -290,6 +248,26 @@ class _Candidates:
 def _scaled(probability: npt.NDArray[np.float32]) -> tf.Tensor:
     """A softmax does not feel a common factor, but TFRS clips probabilities to 1e-6..1."""
     return tf.constant(probability / probability.max(), tf.float32)
+
+
+class _Replicas:
+    """The replicas that share a step.
+
+    Attributes:
+      count: How many there are.
+    """
+
+    def __init__(self) -> None:
+        self._context = tf.distribute.get_replica_context()
+        self.count = self._context.num_replicas_in_sync if self._context is not None else 1
+
+    def gather(self, rows: tf.Tensor) -> tf.Tensor:
+        """Rows of all replicas, this one's first: `Retrieval` takes row i as query i's positive."""
+        if self.count == 1:
+            return rows
+        size = rows.shape[0]
+        everyone = self._context.all_gather(rows, axis=0)
+        return tf.roll(everyone, -self._context.replica_id_in_sync_group * size, axis=0)
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ class Trainer:
         if self._out_of_patience():
             return
         done = int(self.step.numpy())
-        self._fill_catalogue(products)
+        self._fill_encodings(products)
         distributed = self._strategy.distribute_datasets_from_function(lambda context: batches())
         iterator = iter(distributed)
         writer = tf.summary.create_file_writer(str(self._folder / "tensorboard"))
@@ -133,7 +133,7 @@ class Trainer:
                 if step % validate_every == 0 or is_last:
                     stop = validation is not None and self._validate(validation, step)
                     if not is_last:
-                        self._fill_catalogue(products)
+                        self._fill_encodings(products)
                     self._manager.save(checkpoint_number=step)
                     if stop:
                         break
@@ -154,23 +154,23 @@ class Trainer:
             ]
         )
 
-    def _fill_catalogue(self, products: FeatureStore) -> None:
+    def _fill_encodings(self, products: FeatureStore) -> None:
         """Encodes all products anew, where the model keeps their encodings."""
-        if self.model.catalogue is None:
+        if self.model.encodings is None:
             return
         self._copy_to_plain()
         tower = self._plain.product_tower
         encode = tf.function(tower.encoded, autograph=False, reduce_retracing=True)
         filled = {
             name: np.zeros(variable.shape, np.float32)
-            for name, variable in self.model.catalogue.encodings.items()
+            for name, variable in self.model.encodings.banks.items()
         }
         rows = np.arange(products.rows)
         for part in np.array_split(rows, max(1, len(rows) // EMBED_BATCH)):
             encoded = encode(_tensors(products.packed(part)), False)
             for name in filled.keys() & {key.split("/")[0] for key in encoded}:
                 filled[name][part[encoded[f"{name}/row"].numpy()]] = encoded[f"{name}/encoded"]
-        for name, variable in self.model.catalogue.encodings.items():
+        for name, variable in self.model.encodings.banks.items():
             variable.assign(filled[name])
 
     def _copy_to_plain(self) -> None:

@@ -80,7 +80,7 @@ def inputs(rows: int = 4) -> dict[str, Any]:
 def test_loss_is_the_weighted_softmax_with_log_q_and_without_accidental_hits():
     model, batch = make(), inputs()
     queries = model.embed_queries(batch["query"]).numpy()
-    products = model.embed_products(batch["product"]).numpy()
+    products = model.embed_products(batch["product"], batch["product_index"]).numpy()
     logits = queries @ products.T / 0.5
     index = batch["product_index"].numpy()
     logits -= np.log(np.array([0.5, 0.2, 0.1])[index])[None, :]
@@ -125,7 +125,7 @@ def test_history_is_the_mean_of_the_bank():
 def test_training_leaves_the_products_of_the_batch_in_the_bank():
     model, batch = make(), inputs()
     model.compute_loss(batch, training=True)
-    products = model.embed_products(batch["product"]).numpy()
+    products = model.embed_products(batch["product"], batch["product_index"]).numpy()
     np.testing.assert_allclose(model.bank.numpy()[[0, 1, 2]], products[[0, 1, 3]], rtol=1e-6)
     np.testing.assert_array_equal(model.bank.numpy()[[3, 4]], 0)
 

@@ -24,7 +24,7 @@ from tfmm.data.stores import VARIANTS, StoreBuilder
 from tfmm.errors import TfmmError
 from tfmm.files import replacing, write_json
 from tfmm.heldout import split_instants
-from tfmm.model import TwoTower
+from tfmm.model import ProductFacts, TwoTower
 from tfmm.records.tfrecord import PreparedData
 from tfmm.sampling import sampling_probability
 from tfmm.strategy import make_strategy
@@ -169,8 +169,7 @@ class _Work:
             *towers,
             dim=self.config.tower.dim,
             sampling_probability=sampling_probability(plan.sources()),
-            known=known,
-            present={m: products.has(m) for m in self.config.tower.product},
+            facts=ProductFacts(known, {m: products.has(m) for m in self.config.tower.product}),
         )
 
     def _validation(self, log: _Log) -> Validation | None:
