@@ -12,6 +12,7 @@ import tensorflow_recommenders as tfrs
 
 from tfmm.config import TrainConfig
 from tfmm.features.history import history_items
+from tfmm.sampling import SampledSoftmax, expected_counts
 from tfmm.towers.encodings import Encodings
 from tfmm.towers.tower import Tower
 
@@ -74,8 +75,9 @@ class TwoTower(tfrs.Model):
             name="bank",
         )
         products = len(sampling_probability)
-        drawn = config.batch_size * sampling_probability + config.uniform_negatives / products
-        self._in_batch, self._drawn = _scaled(sampling_probability), _scaled(drawn)
+        batch, uniform = config.batch_size, config.uniform_negatives
+        self._counts = _log(expected_counts(sampling_probability, batch=batch, uniform=uniform))
+        self._in_batch = _log(expected_counts(sampling_probability, batch=batch, uniform=0))
         facts = facts or ProductFacts(np.ones(products, np.bool_), {})
         self._known = tf.constant(
             np.where(facts.known, np.arange(1, products + 1), 0).astype(np.int32)
@@ -83,8 +85,6 @@ class TwoTower(tfrs.Model):
         self.encodings: Encodings | None = None
         if config.uniform_negatives or config.next_items:
             self.encodings = Encodings(product_tower, products, facts.present)
-        # The task needs AutoGraph; the rest of the step would only be traced more slowly by it.
-        self._task = tf.function(tfrs.tasks.Retrieval(remove_accidental_hits=True))
 
     def embed_queries(self, features: Features, training: bool = False) -> tf.Tensor:
         """Unit vectors [B, D] of packed query features."""
@@ -131,7 +131,7 @@ class TwoTower(tfrs.Model):
             drawn = self.encodings.vectors(negatives, self._ids(negatives))
             candidates = candidates.joined(drawn, negatives)
         queries = asked.whole / self.temperature()
-        loss = self._softmax(queries, candidates, weight, self._drawn)
+        loss = self._softmax(queries, candidates, weight, self._counts)
         for modality in [name for name in told.alone if name in asked.alone]:
             alone = told.alone[modality]
             # Products without the modality are no negatives: one more dimension takes them out.
@@ -182,10 +182,9 @@ class TwoTower(tfrs.Model):
         """
         index: tf.Tensor = inputs["next_product"]
         vectors = self.query_tower.foretell(query, inputs["next_at"]) / self.temperature()
-        log_q = tf.math.log(self._drawn) if self._config.log_q else tf.zeros_like(self._drawn)
-        positive = tf.reduce_sum(vectors * own, axis=1) - tf.gather(log_q, index)
+        positive = tf.reduce_sum(vectors * own, axis=1)
         others = tf.linalg.matmul(vectors, candidates.vectors, transpose_b=True)
-        others -= tf.gather(log_q, candidates.index)
+        others -= self._log_counts(candidates, self._counts)
         others += _OUT * tf.cast(index[:, tf.newaxis] == candidates.index, tf.float32)
         logits = tf.concat([positive[:, tf.newaxis], others], axis=1)
         entropy = tf.reduce_logsumexp(logits, axis=1) - positive
@@ -199,22 +198,24 @@ class TwoTower(tfrs.Model):
         return features | {"history/items": items, "history/known": known}
 
     def _softmax(
-        self,
-        queries: tf.Tensor,
-        candidates: _Candidates,
-        weight: tf.Tensor,
-        probability: tf.Tensor,
+        self, queries: tf.Tensor, candidates: _Candidates, weight: tf.Tensor, counts: tf.Tensor
     ) -> tf.Tensor:
         """Sum of the weighted cross-entropies; candidate i is query i's positive."""
-        drawn = tf.gather(probability, candidates.index) if self._config.log_q else None
-        return self._task(
+        loss = SampledSoftmax(self._log_counts(candidates, counts))
+        # The task needs AutoGraph; the rest of the step would only be traced more slowly by it.
+        task = tf.function(tfrs.tasks.Retrieval(loss, remove_accidental_hits=True))
+        return task(
             queries,
             candidates.vectors,
             sample_weight=weight,
-            candidate_sampling_probability=drawn,
             candidate_ids=candidates.index,
             compute_metrics=False,
         )
+
+    def _log_counts(self, candidates: _Candidates, counts: tf.Tensor) -> tf.Tensor:
+        """How often each candidate was to be expected, its logarithm [C]."""
+        logs = tf.gather(counts, candidates.index)
+        return logs if self._config.log_q else tf.zeros_like(logs)
 
     def _side(self, tower: Tower, features: Features, training: bool) -> _Side:
         tokens, present = tower.tokens(features, training)
@@ -245,9 +246,8 @@ class _Candidates:
         )
 
 
-def _scaled(probability: npt.NDArray[np.float32]) -> tf.Tensor:
-    """A softmax does not feel a common factor, but TFRS clips probabilities to 1e-6..1."""
-    return tf.constant(probability / probability.max(), tf.float32)
+def _log(counts: npt.NDArray[np.float32]) -> tf.Tensor:
+    return tf.constant(np.log(counts), tf.float32)
 
 
 class _Replicas:

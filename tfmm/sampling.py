@@ -6,6 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import tensorflow as tf
+
+from tfmm._keras import keras
+
+_RAREST = 1e-9
 
 
 def sampling_probability(
@@ -27,3 +32,40 @@ def sampling_probability(
       Q, [N] float32; sums to 1.
     """
     return sum(share * counts / counts.sum() for share, counts in sources).astype(np.float32)
+
+
+def expected_counts(
+    probability: npt.NDArray[np.float32], *, batch: int, uniform: int
+) -> npt.NDArray[np.float32]:
+    """How often a product is a candidate of a step, [N].
+
+    Args:
+      probability: That one row of the batch shows each product, [N].
+      batch: Rows of the global batch.
+      uniform: Further candidates, drawn from the whole catalogue with equal probability.
+    """
+    counts = batch * probability + uniform / len(probability)
+    return np.maximum(counts, _RAREST).astype(np.float32)
+
+
+class SampledSoftmax(keras.losses.Loss):
+    """Cross-entropy of a softmax over the whole catalogue, estimated from sampled candidates.
+
+    A negative stands for as many products as it was drawn too rarely: its logit is corrected by
+    the logarithm of its expected count. The positive is there whatever the draw, and its other
+    occurrences are removed, so that it stays as it is; corrected like a negative it would count too
+    little where it is popular and too much where it is rare, and gradients would not be those of
+    the full softmax.
+
+    Args:
+      log_count: Logarithm of the expected count of each candidate, float32 [C].
+    """
+
+    def __init__(self, log_count: tf.Tensor) -> None:
+        super().__init__(reduction="sum", name="sampled_softmax")
+        self._log_count = log_count
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        """Labels and scores `[Q, C]`, one positive a row, to cross-entropies `[Q]`."""
+        logits = y_pred - self._log_count * (1.0 - y_true)
+        return tf.nn.softmax_cross_entropy_with_logits(y_true, logits)

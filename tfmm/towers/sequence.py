@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfmm._keras import keras
@@ -36,9 +38,10 @@ class MeanHistory(keras.layers.Layer):
 class AttentionHistory(keras.layers.Layer):
     """A causal transformer over the products' vectors, pre-norm.
 
-    Kang and McAuley, "Self-attentive sequential recommendation", ICDM 2018. Places are counted
-    from the newest product, which stands on the right. Its blocks start as the identity, and with
-    them the vector of a history as that of its newest product.
+    Kang and McAuley, "Self-attentive sequential recommendation", ICDM 2018, with a learnt bias for
+    each distance in place of absolute positions (Raffel et al. 2020): what is learnt in the middle
+    of a history holds at its end. Its blocks start as the identity, and with them the vector of a
+    history as that of its newest product.
 
     Attributes:
       output_width: Width W of the tokens.
@@ -49,13 +52,15 @@ class AttentionHistory(keras.layers.Layer):
         self.output_width = history_width(config)
         self._seed = seed
         length, width = config.catalogue.history_length, self.output_width
-        self.place = self.add_weight(
-            name="place", shape=[length, width], initializer=self._normal(0.02)
-        )
+        distance = np.arange(length)[:, np.newaxis] - np.arange(length)
+        self._distance = np.maximum(distance, 0).astype(np.int32)
         self.incoming = self._dense(config.tower.dim, width)
         self._heads = config.history.heads
         self.blocks = [
             {
+                "bias": self.add_weight(
+                    name=f"bias{block}", shape=[length, config.history.heads], initializer="zeros"
+                ),
                 "norm": self._norm(width),
                 "query": self._dense(width, width),
                 "key": self._dense(width, width),
@@ -65,7 +70,7 @@ class AttentionHistory(keras.layers.Layer):
                 "hidden": self._dense(width, 2 * width, activation="relu"),
                 "outgoing": self._dense(2 * width, width, starts_at_zero=True),
             }
-            for _ in range(config.history.layers)
+            for block in range(config.history.layers)
         ]
         self.norm = self._norm(width)
         self.dropout = keras.layers.Dropout(config.history.dropout, seed=seed)
@@ -76,7 +81,7 @@ class AttentionHistory(keras.layers.Layer):
 
     def every(self, items: tf.Tensor, known: tf.Tensor, training: bool = False) -> tf.Tensor:
         """What `call` would give had the history ended at each place, `[B, H, W]`."""
-        x = self.dropout(self.incoming(items) + self.place, training=training)
+        x = self.dropout(self.incoming(items), training=training)
         seen = tf.linalg.band_part(tf.ones([items.shape[1], items.shape[1]]), -1, 0)
         seen = seen * known[:, tf.newaxis, :]
         for block in self.blocks:
@@ -85,13 +90,12 @@ class AttentionHistory(keras.layers.Layer):
             x += self.dropout(block["outgoing"](hidden), training=training)
         return self.norm(x)
 
-    def _attend(
-        self, block: dict[str, keras.layers.Layer], x: tf.Tensor, seen: tf.Tensor
-    ) -> tf.Tensor:
+    def _attend(self, block: dict[str, Any], x: tf.Tensor, seen: tf.Tensor) -> tf.Tensor:
         """`[B, H, W]`, with `seen` `[B, H, H]` saying what each place may look at."""
         normed = block["norm"](x)
         query, key, value = (self._split(block[name](normed)) for name in ("query", "key", "value"))
         scores = tf.einsum("bqhd,bkhd->bhqk", query, key) / math.sqrt(query.shape[3])
+        scores += tf.transpose(tf.gather(block["bias"], self._distance), [2, 0, 1])
         may = seen[:, tf.newaxis]
         weights = tf.nn.softmax(scores + (1.0 - may) * _NEVER) * may
         mixed = tf.einsum("bhqk,bkhd->bqhd", weights, value)
@@ -118,10 +122,6 @@ class AttentionHistory(keras.layers.Layer):
         layer = keras.layers.LayerNormalization(epsilon=1e-5)
         layer.build([None, None, width])
         return layer
-
-    def _normal(self, deviation: float) -> keras.initializers.Initializer:
-        self._seed += 1
-        return keras.initializers.RandomNormal(stddev=deviation, seed=self._seed)
 
 
 History = MeanHistory | AttentionHistory
