@@ -44,7 +44,9 @@ def retriever(folder: Path, kind: str) -> Retriever:
     preprocessor = Preprocessor(
         config, vocabulary=vocabulary, product_ids=[str(row["product_id"]) for row in PRODUCTS]
     )
-    query_tower, product_tower = build_towers(config, vocabulary_size=len(vocabulary))
+    query_tower, product_tower = build_towers(
+        config, vocabulary_size=len(vocabulary), products=len(PRODUCTS)
+    )
     raw = {name: tf.constant(column(name)) for name in (*config.catalogue.text, "image")}
     vectors = product_tower(preprocessor.product(raw)).numpy()
     return Retriever(

@@ -204,3 +204,41 @@ def test_mixed_queries_of_the_catalogue_show_another_products_photo(stores: Stor
             assert words // 2 == product
             assert product != 1
             assert photo == stores.photographed[words]
+
+
+def sampling(stores: Stores, pairs: Pairs, *, batch_size: int = 16) -> BatchPlan:
+    train = TrainConfig(catalogue_share=0.25, batch_size=16, uniform_negatives=8, next_items=6)
+    return BatchPlan(replace(config(0.25), train=train), pairs, stores, batch_size=batch_size)
+
+
+def test_uniform_negatives_are_drawn_anew_for_each_batch_and_shared_by_replicas(
+    stores: Stores, pairs: Pairs
+):
+    plan = sampling(stores, pairs)
+    drawn = [plan.batch(number)["negatives"] for number in range(40)]
+    assert all(len(negatives) == 8 for negatives in drawn)
+    assert set(np.concatenate(drawn).tolist()) == set(range(PRODUCTS))
+    assert not np.array_equal(drawn[0], drawn[1])
+    np.testing.assert_array_equal(sampling(stores, pairs).batch(7)["negatives"], drawn[7])
+    assert len(sampling(stores, pairs, batch_size=8).batch(0)["negatives"]) == 4
+    assert "negatives" not in BatchPlan(config(0.25), pairs, stores, batch_size=16).batch(0)
+
+
+def test_next_items_stand_behind_their_places(stores: Stores, pairs: Pairs):
+    history = pairs.history % PRODUCTS
+    history[::3, 0] = 0
+    batch = sampling(stores, replace(pairs, history=history)).batch(2)
+    row, place = np.divmod(batch["next_at"], 3)
+    given = batch["query:history"]
+    assert (given[row, place] > 0).all()
+    np.testing.assert_array_equal(batch["next_product"], given[row, place + 1] - 1)
+    np.testing.assert_array_equal(batch["next_weight"], 1)
+    assert len(set(batch["next_at"].tolist())) == 6
+
+
+def test_places_that_are_missing_weigh_nothing(stores: Stores, pairs: Pairs):
+    lonely = replace(pairs, history=np.zeros((LOGGED, 3), np.int32))
+    lonely.history[:, 2] = 1
+    lonely.history[0, 1] = 4
+    weights = [sampling(stores, lonely).batch(n)["next_weight"].sum() for n in range(20)]
+    assert set(weights) == {0.0, 1.0}
