@@ -47,6 +47,7 @@ SETTINGS = (
     "audio.channels=16",
     "tower.dim=16",
     "tower.width=16",
+    "tower.late.image=0.5",
     "train.batch_size=16",
     "train.epochs=2",
     "train.patience=0",
