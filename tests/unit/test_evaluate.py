@@ -14,8 +14,9 @@ from tfmm.heldout import Query
 from tfmm.records.schema import TABLES
 from tfmm.records.tfrecord import ShardWriter, encode_record
 from tfmm.report import Report, Row, parse_requirement
+from tfmm.searcher import Searcher
 from tfmm.workflows import evaluate as workflow
-from tfmm.workflows.evaluate import Searcher, evaluate, metric_names
+from tfmm.workflows.evaluate import Output, evaluate, metric_names
 
 CATALOGUE = [f"p{number}" for number in range(12)]
 CONFIG = Config(
@@ -49,7 +50,8 @@ class FakeModel:
             at = CATALOGUE.index(self._start(inputs, row))
             hits = [p for p in CATALOGUE[at:] + CATALOGUE[:at] if p not in excluded][:k]
             rows.append([hit.encode() for hit in hits] + [b""] * (depth - len(hits)))
-        return {"product_id": np.array(rows, dtype=object)}
+        score = np.tile(np.linspace(1, 0, depth), (len(rows), 1))
+        return {"product_id": np.array(rows, dtype=object), "score": score}
 
     def _start(self, inputs: dict[str, Any], row: int) -> str:
         parts = [inputs[name][row] for name in ("text", "image", "audio") if name in inputs]
@@ -103,7 +105,9 @@ def judged(folder: Path) -> Path:
 
 def run(model: FakeModel, data: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Report:
     monkeypatch.setattr(workflow, "load_model", lambda path: model)
-    return evaluate(Path("saved_models/fake"), data, progress=False, **options)
+    files = {name: options.pop(name) for name in ("json", "html") if name in options}
+    output = Output(**files, progress=False)
+    return evaluate(Path("saved_models/fake"), data, output=output, **options)
 
 
 def mean(report: Report, kind: str, metric: str, **where: str) -> float:
@@ -222,7 +226,7 @@ def test_requirements_are_checked_after_everything_is_written(tmp_path, monkeypa
     data, path = judged(tmp_path / "data"), tmp_path / "figures.json"
     require = ("hits@1=0.4", "text/misspelt:mrr@10=0.9", "voice:recall@1=0.1")
     with pytest.raises(RequirementMissedError) as missed:
-        run(FakeModel(FIRST), data, monkeypatch, require=require, json_path=path)
+        run(FakeModel(FIRST), data, monkeypatch, require=require, json=path)
     assert str(missed.value) == (
         "text/misspelt:mrr@10: expected at least 0.9, received 0.5000; "
         "voice:recall@1: expected 0.1, there are no such queries"
@@ -238,14 +242,16 @@ def test_requirements_that_are_met_pass(tmp_path, monkeypatch):
 
 def test_json_says_what_was_measured_and_holds_every_figure(tmp_path, monkeypatch):
     path = tmp_path / "figures.json"
-    run(FakeModel(FIRST), judged(tmp_path / "data"), monkeypatch, json_path=path)
+    run(FakeModel(FIRST), judged(tmp_path / "data"), monkeypatch, json=path)
     figures = json.loads(path.read_text())
     assert figures["model"] == {"name": "model", "version": "3"}
     assert figures["dataset"] == {"source": "shop", "fingerprint": "abc"}
     assert {"tensorflow", "tfmm", "numpy"} <= figures["versions"].keys()
     assert {"date", "seconds", "peak_memory_mib", "machine", "on", "notes"} <= figures.keys()
     row = next(r for r in figures["rows"] if (r["kind"], r["system"]) == ("photo", "model"))
-    assert row["metrics"].keys() == set(metric_names(CONFIG.evaluate.ks, max_k=12))
+    ranking = set(metric_names(CONFIG.evaluate.ks, max_k=12))
+    exposure = {"coverage@10", "gini@10", "novelty@10", "popularity@10"}
+    assert row["metrics"].keys() == ranking | exposure  # nothing to tell apart for ROC
     assert row["metrics"]["mrr@3"] == {"mean": 0.5, "low": 0.5, "high": 0.5}
     assert not list(tmp_path.glob(".*staging"))
 
