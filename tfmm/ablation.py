@@ -183,9 +183,9 @@ def _rows(
 
 def _groups(kinds: npt.NDArray[Any], compared: npt.NDArray[np.bool_]) -> dict[str, Any]:
     """Which queries each row is about, [Q]: all of them, and each kind that is compared."""
-    found = {kind: kinds == kind for kind in KINDS if (compared & (kinds == kind)).any()}
-    whole = {ALL: np.ones(len(kinds), np.bool_)} if len(found) > 1 else {}
-    return {**whole, **found}
+    each: list[str] = [kind for kind in KINDS if (compared & (kinds == kind)).any()]
+    found = {kind: kinds == kind for kind in each}
+    return {ALL: np.ones(len(kinds), np.bool_), **found} if len(each) > 1 else found
 
 
 def _row(

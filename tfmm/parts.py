@@ -32,6 +32,8 @@ class Part:
 def catalogue_parts(counts: npt.NDArray[np.int64], has: Mapping[str, Mask]) -> tuple[Part, ...]:
     """Head, tail and cold products, and products with and without each modality.
 
+    What does not divide the catalogue is left out.
+
     Args:
       counts: Training interactions of each product, [N].
       has: Whether each product has a modality, [N], by modality.
@@ -41,7 +43,9 @@ def catalogue_parts(counts: npt.NDArray[np.int64], has: Mapping[str, Mask]) -> t
     for modality, there in has.items():
         parts.append(Part(f"product {modality}", "with", there))
         parts.append(Part(f"product {modality}", "without", ~there))
-    return tuple(part for part in parts if part.members.any())
+    found = [part for part in parts if part.members.any()]
+    dimensions = [part.dimension for part in found]
+    return tuple(part for part in found if dimensions.count(part.dimension) > 1)
 
 
 def restrict(

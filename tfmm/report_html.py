@@ -72,7 +72,7 @@ def _summary(figures: Figures, name: str) -> Markup:
     ours, best = whole[MODEL], _best_baseline(whole)
     tiles = [_tile(HEADLINE, _interval(ours["metrics"][HEADLINE]))]
     if best is not None:
-        tiles.append(_tile(f"lead over {best['system']}", _interval(best["lead"], sign="+")))
+        tiles.append(_tile(f"lead over {_named(best, ours)}", _interval(best["lead"], sign="+")))
     for metric in ("recall@10", "roc_auc", COVERAGE):
         if metric in ours["metrics"]:
             tiles.append(_tile(metric, figure(ours["metrics"][metric]["mean"], metric)))
@@ -119,12 +119,13 @@ def _comparison(rows: Sequence[Row]) -> Markup:
         ours, best = systems[MODEL], _best_baseline(systems)
         interval = ours["metrics"][HEADLINE]
         mark = best["metrics"][HEADLINE]["mean"] if best else None
-        bar = interval_bar(interval["mean"], interval["low"], interval["high"], mark=mark)
+        tick = mark if best and best["queries"] == ours["queries"] else None
+        bar = interval_bar(interval["mean"], interval["low"], interval["high"], mark=tick)
         means = [figure(ours["metrics"][metric]["mean"], metric) for metric in shown]
         against = ["", "", ""]
         if best is not None and mark is not None:
             lead = _interval(best["lead"], sign="+")
-            against = [best["system"], figure(mark, HEADLINE), lead]
+            against = [_named(best, ours), figure(mark, HEADLINE), lead]
         where = f"{kind}/{name}" if name else kind
         body.append(
             [where, str(ours["queries"]), _interval(interval), Markup(bar), *means, *against]
@@ -312,13 +313,15 @@ def _whole(figures: Figures) -> dict[str, Row]:
 
 
 def _best_baseline(systems: Mapping[str, Row]) -> Row | None:
-    """The baseline that does best on the headline metric, of those that answer all queries.
+    """The baseline that the model is the least ahead of, on the queries that both answer."""
+    others = [row for system, row in systems.items() if system != MODEL]
+    return min(others, key=lambda row: row["lead"]["mean"], default=None)
 
-    One that answers a part of them is not compared with the whole; of several, the best.
-    """
-    queries = systems[MODEL]["queries"]
-    others = [r for s, r in systems.items() if s != MODEL and r["queries"] == queries]
-    return max(others, key=lambda row: row["metrics"][HEADLINE]["mean"], default=None)
+
+def _named(best: Row, ours: Row) -> str:
+    """A baseline by name, with its queries where it does not answer all of them."""
+    is_partial = best["queries"] < ours["queries"]
+    return f"{best['system']} (on {best['queries']})" if is_partial else str(best["system"])
 
 
 def _section(title: str, caption: str, body: Markup) -> Markup:

@@ -119,16 +119,14 @@ def slices(measured: Measured, bootstrapped: Bootstrap) -> tuple[Row, ...]:
     """One row for every slice across the kinds, and every system that applies to it.
 
     Parts of the catalogue first: a query belongs to each part that holds a product relevant to it,
-    and is measured there on those products, ranked among all. A dimension in which all are alike
-    would say nothing and is left out.
+    and is measured there on those products, ranked among all. A dimension in which all
+    queries are alike would say nothing and is left out.
     """
     found: list[Row] = []
-    dimensions = [dimension for dimension, _ in measured.parts]
+    everything = np.ones(len(measured.labels), np.bool_)
     for (dimension, name), values in measured.parts.items():
-        if dimensions.count(dimension) > 1:
-            part = Measured(measured.labels, measured.metrics, values)
-            members = np.ones(len(measured.labels), np.bool_)
-            found += _rows_of(part, [(dimension, name, members)], bootstrapped)
+        part = Measured(measured.labels, measured.metrics, values)
+        found += _rows_of(part, [(dimension, name, everything)], bootstrapped)
     return (*found, *_rows_of(measured, _slices(measured.labels), bootstrapped))
 
 
