@@ -15,7 +15,7 @@ COLOURS: Mapping[str, str] = {
     "item_knn": "#a855f7",
 }
 _WIDTH, _HEIGHT = 340, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 10, 24, 36
+_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 10, 24, 36
 
 Points = Sequence[tuple[float, float]]
 
@@ -60,7 +60,7 @@ def line_chart(title: str, x: Axis, y_name: str, lines: Mapping[str, Points]) ->
     parts.append(f'<text x="{middle}" y="{_HEIGHT - 5}" class="middle">{escape(x.name)}</text>')
     centre = (_TOP + _HEIGHT - _BOTTOM) / 2
     parts.append(
-        f'<text transform="translate(10 {centre}) rotate(-90)" class="middle">{escape(y_name)}'
+        f'<text transform="translate(12 {centre}) rotate(-90)" class="middle">{escape(y_name)}'
         "</text>"
     )
     # The model last, so that it lies on top.

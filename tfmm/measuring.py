@@ -59,7 +59,7 @@ class Measuring:
     def _measure(self, batch: Sequence[Query]) -> None:
         bench, depth = self._bench, self._bench.searcher.depth
         answers, deeper = self._ask(batch)
-        baselines = [bench.baselines.rankings(q, self._deepest, draw_k=depth) for q in batch]
+        baselines = [bench.baselines.rankings(q, self.deepest, draw_k=depth) for q in batch]
         grades = bench.judged(batch)
         for system in (MODEL, *SYSTEMS):
             if system == MODEL:
@@ -76,7 +76,7 @@ class Measuring:
             self._watch(query, float(value))
 
     @property
-    def _deepest(self) -> int:
+    def deepest(self) -> int:
         """How far the model can be asked; ROC and precision-recall want all that it can say."""
         bench = self._bench
         most = min(len(bench.catalogue.ids), bench.config.catalogue.max_k)
@@ -89,7 +89,7 @@ class Measuring:
         exact one gives the same products first. Where a query excludes more products than its
         input takes the shorter answer is asked by itself too, and counted when it falls short.
         """
-        searcher, deepest = self._bench.searcher, self._deepest
+        searcher, deepest = self._bench.searcher, self.deepest
         if deepest == searcher.depth or not any(map(self.separation.applies, batch)):
             answers = searcher.rank(batch)
             return answers, answers

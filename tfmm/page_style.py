@@ -4,7 +4,7 @@ CONTENT_SECURITY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8886; --quiet: #8883; --model: #3b82f6; }
-body { font: 14px/1.45 system-ui, sans-serif; max-width: 1180px; margin: 1.5em auto;
+body { font: 14px/1.45 system-ui, sans-serif; max-width: 1240px; margin: 1.5em auto;
   padding: 0 1em; background: Canvas; color: CanvasText; }
 h1, h2, h3 { line-height: 1.2; margin: 1.4em 0 .3em; }
 h1 { margin-top: 0; }
@@ -17,7 +17,7 @@ small { display: block; opacity: .75; }
 .notes { opacity: .8; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25em .7em; text-align: right; white-space: nowrap;
+th, td { padding: .25em .6em; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--quiet); }
 th { font-weight: 600; border-bottom-color: var(--line); }
 th:first-child, td:first-child { text-align: left; }

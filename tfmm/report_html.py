@@ -17,8 +17,9 @@ from tfmm.charts import Axis, Points, colour, interval_bar, line_chart
 from tfmm.exposure import COVERAGE, GINI, NOVELTY, POPULARITY
 from tfmm.figures import ALL, HEADLINE, MODEL
 from tfmm.heldout import Query
+from tfmm.metrics import TOP1_BEST
 from tfmm.page_style import CONTENT_SECURITY, STYLE
-from tfmm.report_table import SHOWN, SHOWN_FURTHER, figure
+from tfmm.report_table import SHOWN_FURTHER, figure
 from tfmm.sheets import Hit, Product, Sheet
 
 Figures = Mapping[str, Any]
@@ -32,6 +33,7 @@ _MEANINGS = {
     NOVELTY: "mean self-information of the first ten, bits",
     POPULARITY: "mean training interactions of the first ten",
 }
+_COMPARED = ("recall@10", "recall@100", TOP1_BEST)
 _LARGEST_SOUND = 400_000
 
 
@@ -99,9 +101,10 @@ def _slices(figures: Figures) -> Markup:
         return Markup()
     parts = ", ".join(f"{name} {count}" for name, count in figures["parts"].items())
     caption = (
-        "Across the kinds. Parts of the catalogue count only their own products as relevant, ranked"
-        " among all. Head: the most popular products that make up half of the training"
-        f" interactions; cold: products without any. Products: {parts}."
+        "Across the kinds. For a part of the catalogue only its own products count as relevant,"
+        " ranked among all: compare its recall, and with the baselines. Head: the most popular"
+        " products that make up half of the training interactions; cold: products without any."
+        f" Products: {parts}."
     )
     return _section("Slices", caption, _comparison(figures["slices"]))
 
@@ -112,7 +115,7 @@ def _comparison(rows: Sequence[Row]) -> Markup:
     for row in rows:
         groups.setdefault((row["kind"], row["slice"]), {})[row["system"]] = row
     measured = next(iter(groups.values()))[MODEL]["metrics"] if groups else {}
-    shown = [metric for metric in SHOWN[1:] if metric in measured]
+    shown = [metric for metric in _COMPARED if metric in measured]
     headers = ["queries", "n", HEADLINE, "", *shown, "best baseline", "its ndcg@10", "lead"]
     body = []
     for (kind, name), systems in groups.items():
@@ -149,8 +152,9 @@ def _curves(figures: Figures) -> Markup:
         "catalogue": "the rest of the catalogue, since nothing is judged irrelevant",
     }[figures["pairs"]]
     caption = (
-        f"Means of the queries' own curves, relevant products against {against}. A system is drawn"
-        " over the queries that it answers: bm25 those with words, item_knn histories."
+        f"Means of the queries' own curves, relevant products against {against}; straight where a"
+        f" ranking ends, after {figures['pairs_depth']} products at most. A system is drawn over"
+        " the queries that it answers: bm25 those with words, item_knn histories."
     )
     legend = "".join(
         f'<span><i style="background:{colour(system)}"></i>{escape(system)}</span>'
@@ -170,7 +174,9 @@ def _recall_chart(whole: Mapping[str, Row]) -> str:
 
 
 def _exposure(figures: Figures) -> Markup:
-    rows = [row for row in figures["rows"] if not row["slice"]]
+    whole = _whole(figures)
+    kinds = [r for r in figures["rows"] if not r["slice"] and r["system"] == MODEL]
+    rows = [*whole.values(), *(row for row in kinds if row["kind"] != whole[MODEL]["kind"])]
     shown = [metric for metric in SHOWN_FURTHER if any(metric in row["metrics"] for row in rows)]
     if not shown:
         return Markup()
@@ -235,8 +241,8 @@ def _sheets(sheets: Sequence[Sheet]) -> Markup:
 
 
 def _sheet(sheet: Sheet) -> str:
-    miss = "found nothing in ten, " if sheet.is_miss else ""
-    value = f"{miss}{HEADLINE} {sheet.headline:.2f}"
+    facts = [sheet.query.slice, "found nothing in ten" if sheet.is_miss else ""]
+    value = ", ".join([*filter(None, facts), f"{HEADLINE} {sheet.headline:.2f}"])
     hits = "".join(_hit(hit) for hit in sheet.hits)
     asked = _asked(sheet.query, sheet.photo, sheet.history)
     return (

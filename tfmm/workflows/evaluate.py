@@ -142,7 +142,8 @@ def _measure(bench: Bench, sample: Sample, console: Console, *, ablation: bool) 
         if ablation:
             task = bar.add_task("ablation", total=len(measured.labels) + sum(left_out.values()))
             ablated = ablate(bench, measured, samples, lambda: bar.advance(task))
-    facts = _facts(bench, left_out, pool=measuring.separation.pool)
+    facts = _facts(bench, left_out)
+    facts |= {"pairs": measuring.separation.pool, "pairs_depth": measuring.deepest}
     facts["notes"] += ablated.notes
     return Report(
         facts,
@@ -154,7 +155,7 @@ def _measure(bench: Bench, sample: Sample, console: Console, *, ablation: bool) 
     )
 
 
-def _facts(bench: Bench, left_out: Mapping[str, int], *, pool: str) -> dict[str, Any]:
+def _facts(bench: Bench, left_out: Mapping[str, int]) -> dict[str, Any]:
     """What was measured, on what, with what."""
     searcher, config = bench.searcher, bench.config
     model, manifest = searcher.model, searcher.model.manifest
@@ -174,7 +175,6 @@ def _facts(bench: Bench, left_out: Mapping[str, int], *, pool: str) -> dict[str,
         "test_from_us": bench.test_from_us,
         "products": len(bench.catalogue.ids),
         "parts": {f"{part.dimension}/{part.name}": int(part.members.sum()) for part in bench.parts},
-        "pairs": pool,
         "left_out": dict(left_out),
         "notes": notes,
     }
