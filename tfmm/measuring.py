@@ -41,8 +41,8 @@ class Measuring:
         self._exposed: defaultdict[str, list[Floats]] = defaultdict(list)
         self._tops: defaultdict[str, list[Indices]] = defaultdict(list)
         self._parts: defaultdict[tuple[str, str, str], list[Floats]] = defaultdict(list)
-        refused = any(grade <= 0 for own in bench.grades.values() for grade in own.values())
-        self.separation = Separation(JUDGED if refused else CATALOGUE, bench.catalogue.index)
+        pool = JUDGED if any(map(_has_both, bench.grades.values())) else CATALOGUE
+        self.separation = Separation(pool, bench.catalogue.index)
 
     def run(self, skip: Callable[[str], None], advance: Callable[[], None]) -> Measured | None:
         """Measures all queries of the bench; None if there are none.
@@ -150,6 +150,11 @@ class Measuring:
                 for part in self._bench.parts
             },
         )
+
+
+def _has_both(grades: Mapping[str, float]) -> bool:
+    """Whether a query has products that were judged relevant and others that were not."""
+    return max(grades.values(), default=0) > 0 >= min(grades.values(), default=1)
 
 
 def _padded(rankings: Sequence[Sequence[int]], depth: int) -> Indices:

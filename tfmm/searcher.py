@@ -49,7 +49,12 @@ class Searcher:
 
     def rank_deeply(self, queries: Sequence[Query], depth: int) -> list[list[str]]:
         """As `rank`, to another depth, which excluded products may make shorter."""
-        return [[product for product, _ in hits] for hits in self.hits(queries, depth)]
+        inputs = self._inputs(queries, depth)
+        answers = self.model.signatures["serving_default"](**inputs)["product_id"]
+        return [
+            allowed(query, answer[:asked])[:depth]
+            for query, answer, asked in zip(queries, answers, inputs["k"], strict=True)
+        ]
 
     def hits(self, queries: Sequence[Query], depth: int) -> list[list[tuple[str, float]]]:
         """Product ids and served scores for each query, best first, as many as `depth`."""
