@@ -16,7 +16,7 @@ small { display: block; opacity: .75; }
 .missed { border-left: 4px solid #dc2626; }
 .notes { opacity: .8; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
 th, td { padding: .25em .6em; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--quiet); }
 th { font-weight: 600; border-bottom-color: var(--line); }

@@ -91,9 +91,14 @@ def _summary(figures: Figures, name: str) -> Markup:
 
 
 def _kinds(figures: Figures) -> Markup:
-    caption = "The dot is the model with its interval, the tick the best baseline; lead is paired."
+    caption = (
+        "The dot is the model with its interval, the tick the best baseline: the one that the model"
+        " is least ahead of on the queries that both answer, which the lead is about."
+    )
     rows = [row for row in figures["rows"] if not row["slice"]]
-    return _section("Kinds of queries", caption, _comparison(rows))
+    named = [row for row in figures["rows"] if row["slice"]]
+    body = _comparison(rows) + (_folded("Their slices", _comparison(named)) if named else "")
+    return _section("Kinds of queries", caption, Markup(body))
 
 
 def _slices(figures: Figures) -> Markup:
@@ -222,8 +227,7 @@ def _contrasts(figures: Figures) -> Markup:
         ]
         for row in figures["contrasts"]
     ]  # fmt: skip
-    table = _table(headers, body)
-    return Markup(f"<details><summary>Same intent asked in two ways</summary>{table}</details>")
+    return _folded("Same intent asked in two ways", _table(headers, body))
 
 
 def _sheets(sheets: Sequence[Sheet]) -> Markup:
@@ -307,9 +311,7 @@ def _everything(figures: Figures) -> Markup:
         f"{versions}; {machine['cores']} cores, {figures['seconds']:.0f} s, peak memory"
         f" {figures['peak_memory_mib']:.0f} MiB; data {figures['dataset']['fingerprint'][:12]}"
     )
-    return Markup(
-        f"<details><summary>Every figure</summary>{table}</details><footer>{escape(cost)}</footer>"
-    )
+    return Markup(_folded("Every figure", table) + f"<footer>{escape(cost)}</footer>")
 
 
 def _whole(figures: Figures) -> dict[str, Row]:
@@ -332,6 +334,10 @@ def _named(best: Row, ours: Row) -> str:
 
 def _section(title: str, caption: str, body: Markup) -> Markup:
     return Markup(f"<section><h2>{escape(title)}</h2><p>{escape(caption)}</p>{body}</section>")
+
+
+def _folded(title: str, body: Markup) -> Markup:
+    return Markup(f"<details><summary>{escape(title)}</summary>{body}</details>")
 
 
 def _table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:
