@@ -182,10 +182,13 @@ def _rows(
 
 
 def _groups(kinds: npt.NDArray[Any], compared: npt.NDArray[np.bool_]) -> dict[str, Any]:
-    """Which queries each row is about, [Q]: all of them, and each kind that is compared."""
-    each: list[str] = [kind for kind in KINDS if (compared & (kinds == kind)).any()]
-    found = {kind: kinds == kind for kind in each}
-    return {ALL: np.ones(len(kinds), np.bool_), **found} if len(each) > 1 else found
+    """Which queries each row is about, [Q]: all, and each kind where several are compared."""
+    there = [kind for kind in KINDS if (kinds == kind).any()]
+    if len(there) == 1:
+        return {there[0]: kinds == there[0]} if compared.any() else {}
+    found = {kind: kinds == kind for kind in there if (compared & (kinds == kind)).any()}
+    whole: dict[str, Any] = {ALL: np.ones(len(kinds), np.bool_)} if found else {}
+    return {**whole, **{str(kind): rows for kind, rows in found.items() if len(found) > 1}}
 
 
 def _row(

@@ -202,17 +202,19 @@ def _ablations(figures: Figures) -> Markup:
         return Markup()
     headers = ["side", "without", "queries", "metric", "n", "nothing left"]
     headers += ["served", "complete", "reduced", "difference"]
-    body = []
+    tables: dict[bool, list[list[str]]] = {True: [], False: []}
     for row in figures["ablations"]:
         place = [row[name] for name in ("side", "without", "kind", "metric")]
         counts = [str(row[name]) for name in ("queries", "nothing_left")]
         means = [figure(row[name], row["metric"]) for name in ("served", "complete", "reduced")]
-        body.append([*place, *counts, *means, _interval(row["difference"], sign="+")])
+        cells = [*place, *counts, *means, _interval(row["difference"], sign="+")]
+        tables[row["metric"] == HEADLINE].append(cells)
     caption = (
         "The same queries with one modality left out of the query, or of every product; the"
         " difference is paired. Queries that held nothing else are not compared."
     )
-    return _section("Ablation", caption, _table(headers, body))
+    more = _folded("By other metrics", _table(headers, tables[False]))
+    return _section("Ablation", caption, Markup(_table(headers, tables[True]) + more))
 
 
 def _contrasts(figures: Figures) -> Markup:
