@@ -186,7 +186,7 @@ class AudioNetwork(tf.Module):
         self.down = weights.kernel((5, channels, channels), "down")
         self.norms = [_Norm(channels, f"norm{i}") for i in range(4)]
         self.blocks = [weights.kernel((5, channels, channels), f"block{i}") for i in range(2)]
-        detectors = 4 * channels
+        detectors = 6 * channels
         self.detectors = weights.kernel((1, channels, detectors), "detectors")
         self.score = weights.constant((detectors,), 0.0, "score")
         self.output_norms = [_Norm(detectors, f"output_norm{i}") for i in range(2)]
