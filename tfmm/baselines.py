@@ -204,11 +204,18 @@ class Baselines:
     def _words(self) -> BM25:
         return BM25(self._texts)
 
-    def rankings(self, query: Query, k: int) -> dict[str, Rankings]:
-        """What each baseline that applies to a query ranks first, by system."""
+    def rankings(self, query: Query, k: int, *, draw_k: int | None = None) -> dict[str, Rankings]:
+        """What each baseline that applies to a query ranks first, by system.
+
+        Args:
+          query: The query.
+          k: Products wanted.
+          draw_k: Products wanted of the second draw and those after it; k if None.
+        """
         excluded = [self.index[item] for item in query.exclude if item in self.index]
         history = [self.index[item] for item in query.history if item in self.index]
-        draws = [self._random.rank(k, excluded=excluded).tolist() for _ in range(RANDOM_DRAWS)]
+        sizes = [k, *[k if draw_k is None else draw_k] * (RANDOM_DRAWS - 1)]
+        draws = [self._random.rank(size, excluded=excluded).tolist() for size in sizes]
         found: dict[str, Rankings] = {"random": draws}
         if self._has_log:
             found["popularity"] = [self._popularity.rank(k, excluded=excluded).tolist()]

@@ -109,14 +109,30 @@ def export(run_folder: Path, data: Path, saved_models: Path, index: IndexKind | 
     metavar="[KIND:]METRIC=VALUE",
     help="Exit with status 1 when a figure is below VALUE.",
 )
+@click.option(
+    "--ablation",
+    is_flag=True,
+    help="Ask the queries again with each modality left out of them and of the products.",
+)
 @click.option("--json", "json_path", type=FILE, default=None, help="Write the figures as JSON.")
+@click.option(
+    "--html", "html_path", type=FILE, default=None, help="Write one page of tables and pictures."
+)
 def evaluate(
-    saved_model: Path, data: Path, on: str, require: tuple[str, ...], json_path: Path | None
+    saved_model: Path,
+    data: Path,
+    on: str,
+    require: tuple[str, ...],
+    ablation: bool,
+    json_path: Path | None,
+    html_path: Path | None,
 ) -> None:
     """Measure the exported SAVED_MODEL on the judgments or held-out events of DATA."""
+    from tfmm.workflows.evaluate import Output  # noqa: PLC0415
     from tfmm.workflows.evaluate import evaluate as run_evaluate  # noqa: PLC0415
 
-    run_evaluate(saved_model, data, on=on, require=require, json_path=json_path)
+    output = Output(json_path, html_path)
+    run_evaluate(saved_model, data, on=on, require=require, ablation=ablation, output=output)
 
 
 @main.command()

@@ -6,7 +6,7 @@ import hashlib
 import re
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
@@ -18,7 +18,9 @@ from tfmm.config import EvaluateConfig, SplitConfig
 from tfmm.errors import TfmmError
 
 Kind = Literal["text", "chinese", "photo", "voice", "mixture", "history", "empty"]
+Shopper = Literal["", "new", "returning"]
 KINDS: tuple[Kind, ...] = ("text", "chinese", "photo", "voice", "mixture", "history")
+Grades = Mapping[str, Mapping[str, float]]
 POSITIVE_TYPES = ("click", "cart", "purchase")
 END_OF_TIME_US = 2**63 - 1
 
@@ -52,6 +54,8 @@ class Query:
       slice: Name of the sub-kind, or "".
       intent: Queries that ask for the same thing share it; "" for none.
       language: Language of what is said or written, where the dataset names it.
+      shopper: Whether the shopper of a held-out event was known before the period; "" of a judged
+        query.
     """
 
     query_id: str
@@ -64,6 +68,7 @@ class Query:
     slice: str = ""
     intent: str = ""
     language: str = ""
+    shopper: Shopper = ""
 
     @property
     def parts(self) -> tuple[Kind, ...]:
@@ -142,12 +147,14 @@ class Log:
       product: Product index, int32 [E].
       event_type: Position in `POSITIVE_TYPES`, int8 [E].
       time_us: Microseconds since 1970, UTC, int64 [E].
+      names: The shopper of each number, as `event_queries` knows them.
     """
 
     shopper: npt.NDArray[np.int32]
     product: npt.NDArray[np.int32]
     event_type: npt.NDArray[np.int8]
     time_us: npt.NDArray[np.int64]
+    names: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.product)
@@ -156,14 +163,18 @@ class Log:
         """The events before an instant."""
         return self._take(self.time_us < instant_us)
 
+    def shoppers_before(self, instant_us: int) -> frozenset[str]:
+        """Names of the shoppers with a positive event before an instant."""
+        known = np.unique(self.shopper[self.time_us < instant_us])
+        return frozenset(self.names[number] for number in known)
+
     def of_types(self, event_types: Iterable[str]) -> npt.NDArray[np.bool_]:
         """Which events are of one of the types, [E]."""
         return np.isin(self.event_type, [POSITIVE_TYPES.index(name) for name in event_types])
 
     def _take(self, rows: npt.NDArray[np.bool_]) -> Log:
-        return Log(
-            self.shopper[rows], self.product[rows], self.event_type[rows], self.time_us[rows]
-        )
+        kept = self.shopper[rows], self.product[rows], self.event_type[rows], self.time_us[rows]
+        return Log(*kept, self.names)
 
 
 def read_log(prepared: Prepared, product_index: Mapping[str, int]) -> Log:
@@ -184,6 +195,7 @@ def read_log(prepared: Prepared, product_index: Mapping[str, int]) -> Log:
         np.array(product, np.int32)[order],
         np.array(event_type, np.int8)[order],
         times[order],
+        tuple(shoppers),
     )
 
 
@@ -243,16 +255,25 @@ def user_queries(
                 grades={product_ids[target]: 1.0 for target in targets},
                 history=tuple(product_ids[item] for item in past[changed][-history_length:]),
                 exclude=tuple(product_ids[item] for item in seen),
+                shopper="returning",
             )
         )
     return HeldOut(queries, dict(left_out))
 
 
-def event_queries(prepared: Prepared, *, from_us: int, until_us: int) -> Iterator[Query]:
+def event_queries(
+    prepared: Prepared, *, from_us: int, until_us: int, known: Set[str] = frozenset()
+) -> Iterator[Query]:
     """Yields one query for each positive event in [from_us, until_us) that carries one.
 
     The target is the product of the event. A click, a cart and a purchase of one product after
     the same query of the same shopper are one query. Media are not kept here.
+
+    Args:
+      prepared: The dataset.
+      from_us: Start of the period.
+      until_us: End of the period.
+      known: Shoppers who are not new, from `Log.shoppers_before`.
     """
     met: set[bytes] = set()
     for event in _events(prepared, (*_LOG_COLUMNS, *_QUERY_COLUMNS)):
@@ -261,20 +282,37 @@ def event_queries(prepared: Prepared, *, from_us: int, until_us: int) -> Iterato
         content = tuple(event[name] for name in _QUERY_COLUMNS)
         if not any(content) or not from_us <= event["timestamp_us"] < until_us:
             continue
-        key = _digest(_shopper(event), event["product_id"], *content)
+        shopper = _shopper(event)
+        key = _digest(shopper, event["product_id"], *content)
         if key not in met:
             met.add(key)
             text, image, audio = content
             yield Query(
-                f"event {len(met)}", {event["product_id"]: 1.0}, text=text, image=image, audio=audio
+                f"event {len(met)}",
+                {event["product_id"]: 1.0},
+                text=text,
+                image=image,
+                audio=audio,
+                shopper="returning" if shopper in known else "new",
             )
 
 
-def judged_queries(prepared: Prepared) -> Iterator[Query]:
-    """Yields the dataset's queries with their judgments, products to be excluded left out."""
+def read_grades(prepared: Prepared) -> Grades:
+    """Reads the judgments: grade of each judged product, by query."""
     grades: defaultdict[str, dict[str, float]] = defaultdict(dict)
     for judgment in prepared.rows("judgments"):
         grades[judgment["query_id"]][judgment["product_id"]] = judgment["grade"]
+    return grades
+
+
+def judged_queries(prepared: Prepared, grades: Grades | None = None) -> Iterator[Query]:
+    """Yields the dataset's queries with their judgments, products to be excluded left out.
+
+    Args:
+      prepared: The dataset.
+      grades: Its judgments, where they have been read already.
+    """
+    grades = read_grades(prepared) if grades is None else grades
     has_language = prepared.schema("queries").get("language") == "text"
     for row in prepared.rows("queries"):
         exclude = frozenset(row["exclude"])

@@ -227,7 +227,8 @@ def bootstrap(values: Floats, *, samples: int, seed: int, level: float = 0.95) -
     SIGIR 2006).
 
     Args:
-      values: Values of M metrics for each query, [Q, M].
+      values: Values of M metrics for each query, [Q, M]. Queries for which a metric is NaN are left
+        out of its means; each column needs one at least that is not.
       samples: Number of resamples.
       seed: Makes the interval repeatable.
       level: Coverage of the interval.
@@ -237,8 +238,10 @@ def bootstrap(values: Floats, *, samples: int, seed: int, level: float = 0.95) -
     """
     resampled = np.concatenate(list(_resampled_means(values, samples=samples, seed=seed)))
     tail = (1 - level) / 2
-    low, high = np.quantile(resampled, [tail, 1 - tail], axis=0)
-    return np.stack([values.mean(axis=0), low, high])
+    # A resample may miss the only queries for which a metric is defined.
+    quantile = np.nanquantile if np.isnan(resampled).any() else np.quantile
+    low, high = quantile(resampled, [tail, 1 - tail], axis=0)
+    return np.stack([np.nanmean(values, axis=0), low, high])
 
 
 def paired_difference(
@@ -272,13 +275,20 @@ def _resampled_means(values: Floats, *, samples: int, seed: int) -> Iterator[Flo
     """Means of resamples, [chunk, M] at a time, so that [samples, Q] is never held at once."""
     random = np.random.default_rng(seed)
     queries = len(values)
+    defined = ~np.isnan(values)
+    known = np.where(defined, values, 0.0)
     chunk = max(1, min(samples, _CHUNK_CELLS // max(queries, 1)))
     for start in range(0, samples, chunk):
         size = min(chunk, samples - start)
         drawn = random.integers(queries, size=(size, queries))
         drawn += np.arange(size)[:, None] * queries
-        counts = np.bincount(drawn.ravel(), minlength=size * queries).reshape(size, queries)
-        yield counts.astype(np.float64) @ values / queries
+        drawn_times = np.bincount(drawn.ravel(), minlength=size * queries).reshape(size, queries)
+        counts = drawn_times.astype(np.float64)
+        if defined.all():
+            yield counts @ known / queries
+        else:
+            with np.errstate(invalid="ignore"):
+                yield counts @ known / (counts @ defined)
 
 
 def _is_relevant(grades: Floats, relevant_from: float | None) -> npt.NDArray[np.bool_]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from tfmm import exposure
+from tfmm.figures import ALL, HEADLINE, MODEL, Contrast, Row
 from tfmm.heldout import KINDS, Query
 from tfmm.metrics import Floats, Interval, bootstrap, paired_difference, paired_ratio
-from tfmm.report import ALL, HEADLINE, MODEL, Contrast, Row
 
 REST = "other"
 """Slice of the queries of a sliced kind that name none."""
@@ -29,11 +30,25 @@ class Label:
     slice: str
     intent: str
     language: str
+    shopper: str = ""
 
     @classmethod
     def of(cls, query: Query) -> Label:
         """The label of a query."""
-        return cls(query.kind, query.parts, query.slice, query.intent, query.language)
+        where = (query.slice, query.intent, query.language, query.shopper)
+        return cls(query.kind, query.parts, *where)
+
+    def slices(self) -> Iterator[tuple[str, str]]:
+        """(dimension, name) of each slice across the kinds that the query belongs to.
+
+        "holds" is what a query is made of; "language" the one that the dataset names, or else
+        whether its words are Chinese; "shopper" whether the one behind a held-out event is new.
+        """
+        yield "holds", "+".join(dict.fromkeys(_modality(part) for part in self.parts))
+        typed = {"chinese": "chinese", "text": "not chinese"}
+        language = next((typed[part] for part in self.parts if part in typed), "")
+        yield "language", self.language or language
+        yield "shopper", self.shopper
 
     def groups(self) -> Iterator[str]:
         """Names under which the query is compared with others of its intent.
@@ -72,11 +87,23 @@ class Measured:
       labels: What each query was, [Q].
       metrics: Names of the metrics, [M]; they hold NDCG@10.
       values: Values by system, [Q, M]; rows of NaN where a system does not apply to the query.
+      further: Names of metrics that need not apply to every query, [X].
+      more: Their values by system, [Q, X]; NaN where one does not apply.
+      tops: First `exposure.DEPTH` products of each query's rankings by system, [Q, draws, 10];
+        -1 for none.
+      products: N, size of the catalogue.
+      parts: Values for parts of the catalogue, by (dimension, name) and system, [Q, M]: only
+        products of the part count as relevant; rows of NaN where no relevant one belongs to it.
     """
 
     labels: Sequence[Label]
     metrics: Sequence[str]
     values: Mapping[str, Floats]
+    further: Sequence[str] = ()
+    more: Mapping[str, Floats] = field(default_factory=dict)
+    tops: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+    products: int = 0
+    parts: Mapping[tuple[str, str], Mapping[str, Floats]] = field(default_factory=dict)
 
     def headline(self, system: str) -> Floats:
         """NDCG@10 of each query under a system, [Q]."""
@@ -85,12 +112,22 @@ class Measured:
 
 def rows(measured: Measured, bootstrapped: Bootstrap) -> tuple[Row, ...]:
     """One row for every kind, every slice of a kind, and every system that applies to it."""
-    return tuple(
-        _row(measured, (kind, name, system), members & applies, bootstrapped)
-        for kind, name, members in _groups(measured.labels)
-        for system, values in measured.values.items()
-        if (members & (applies := ~np.isnan(values).any(axis=1))).any()
-    )
+    return tuple(_rows_of(measured, _groups(measured.labels), bootstrapped))
+
+
+def slices(measured: Measured, bootstrapped: Bootstrap) -> tuple[Row, ...]:
+    """One row for every slice across the kinds, and every system that applies to it.
+
+    Parts of the catalogue first: a query belongs to each part that holds a product relevant to it,
+    and is measured there on those products, ranked among all. A dimension in which all
+    queries are alike would say nothing and is left out.
+    """
+    found: list[Row] = []
+    everything = np.ones(len(measured.labels), np.bool_)
+    for (dimension, name), values in measured.parts.items():
+        part = Measured(measured.labels, measured.metrics, values)
+        found += _rows_of(part, [(dimension, name, everything)], bootstrapped)
+    return (*found, *_rows_of(measured, _slices(measured.labels), bootstrapped))
 
 
 def contrasts(measured: Measured, bootstrapped: Bootstrap) -> tuple[Contrast, ...]:
@@ -119,6 +156,28 @@ def contrasts(measured: Measured, bootstrapped: Bootstrap) -> tuple[Contrast, ..
     return tuple(contrast for contrast in found if contrast.intents)
 
 
+def _rows_of(
+    measured: Measured,
+    groups: Iterable[tuple[str, str, npt.NDArray[np.bool_]]],
+    bootstrapped: Bootstrap,
+) -> Iterator[Row]:
+    for kind, name, members in groups:
+        for system, values in measured.values.items():
+            applies = members & ~np.isnan(values).any(axis=1)
+            if applies.any():
+                yield _row(measured, (kind, name, system), applies, bootstrapped)
+
+
+def _slices(labels: Sequence[Label]) -> Iterator[tuple[str, str, npt.NDArray[np.bool_]]]:
+    of_label = [dict(label.slices()) for label in labels]
+    for dimension in dict.fromkeys(name for own in of_label for name in own):
+        names = np.array([own[dimension] for own in of_label])
+        distinct = sorted(set(names) - {""})
+        if len(distinct) > 1:
+            for name in distinct:
+                yield dimension, name, names == name
+
+
 def _groups(labels: Sequence[Label]) -> Iterator[tuple[str, str, npt.NDArray[np.bool_]]]:
     kinds = np.array([label.kind for label in labels])
     slices = np.array([label.slice for label in labels])
@@ -142,8 +201,14 @@ def _row(
 ) -> Row:
     kind, name, system = place
     samples, seed = bootstrapped.samples, bootstrapped.seed
-    means, lows, highs = bootstrap(measured.values[system][members], samples=samples, seed=seed)
-    bounds = zip(measured.metrics, means, lows, highs, strict=True)
+    values, names = measured.values[system][members], list(measured.metrics)
+    if system in measured.more:
+        more = measured.more[system][members]
+        applies = ~np.isnan(more).all(axis=0)
+        values = np.concatenate([values, more[:, applies]], axis=1)
+        names += [metric for metric, kept in zip(measured.further, applies, strict=True) if kept]
+    means, lows, highs = bootstrap(values, samples=samples, seed=seed)
+    bounds = zip(names, means, lows, highs, strict=True)
     lead = None
     if system != MODEL:
         ours, theirs = measured.headline(MODEL)[members], measured.headline(system)[members]
@@ -153,9 +218,32 @@ def _row(
         slice=name,
         system=system,
         queries=int(members.sum()),
-        metrics={m: Interval(float(mean), float(a), float(b)) for m, mean, a, b in bounds},
+        metrics={m: Interval(float(mean), float(a), float(b)) for m, mean, a, b in bounds}
+        | _of_all_rankings(measured, system, members),
         lead=lead,
     )
+
+
+def _of_all_rankings(
+    measured: Measured, system: str, members: npt.NDArray[np.bool_]
+) -> dict[str, Interval]:
+    """Coverage and Gini index; of a system that draws, the mean over its draws.
+
+    Neither is a mean over queries, and a resample of queries shows fewer products than the queries
+    do: a bootstrap would not bracket them, so they have no interval.
+    """
+    if system not in measured.tops:
+        return {}
+    draws = np.swapaxes(measured.tops[system][members], 0, 1)
+    found = {
+        exposure.COVERAGE: [exposure.coverage(tops, measured.products) for tops in draws],
+        exposure.GINI: [exposure.gini(tops, measured.products) for tops in draws],
+    }
+    return {
+        metric: Interval(float(np.mean(values)), np.nan, np.nan)
+        for metric, values in found.items()
+        if not np.isnan(values).any()
+    }
 
 
 def _means_by_intent(

@@ -6,16 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prepared import write_prepared
 
 import tfmm  # noqa: F401 - selects legacy Keras before TensorFlow is imported
 from tfmm.config import CatalogueConfig, Config, EvaluateConfig, TowerConfig, config_to_dict
 from tfmm.errors import RequirementMissedError, TfmmError
+from tfmm.figures import FURTHER
 from tfmm.heldout import Query
-from tfmm.records.schema import TABLES
-from tfmm.records.tfrecord import ShardWriter, encode_record
 from tfmm.report import Report, Row, parse_requirement
+from tfmm.searcher import Searcher
 from tfmm.workflows import evaluate as workflow
-from tfmm.workflows.evaluate import Searcher, evaluate, metric_names
+from tfmm.workflows.evaluate import Output, evaluate, metric_names
 
 CATALOGUE = [f"p{number}" for number in range(12)]
 CONFIG = Config(
@@ -49,7 +50,8 @@ class FakeModel:
             at = CATALOGUE.index(self._start(inputs, row))
             hits = [p for p in CATALOGUE[at:] + CATALOGUE[:at] if p not in excluded][:k]
             rows.append([hit.encode() for hit in hits] + [b""] * (depth - len(hits)))
-        return {"product_id": np.array(rows, dtype=object)}
+        score = np.tile(np.linspace(1, 0, depth), (len(rows), 1))
+        return {"product_id": np.array(rows, dtype=object), "score": score}
 
     def _start(self, inputs: dict[str, Any], row: int) -> str:
         parts = [inputs[name][row] for name in ("text", "image", "audio") if name in inputs]
@@ -58,19 +60,8 @@ class FakeModel:
 
 def write(folder: Path, **tables: list[dict[str, Any]]) -> Path:
     """A prepared dataset; products have their id as title."""
-    folder.mkdir()
-    rows = {"products": [{"product_id": p, "title": f"thing {p}"} for p in CATALOGUE]} | tables
-    manifest: dict[str, Any] = {"format": 1, "fingerprint": "abc", "source": "shop"}
-    manifest |= {"tables": {}, "schema": {}}
-    for name, records in rows.items():
-        schema = dict(TABLES[name].features)
-        with ShardWriter(folder, name, shards=1) as writer:
-            for record in records:
-                writer.write(0, encode_record(record, schema))
-        manifest["tables"][name] = {"written": len(records), "files": writer.names}
-        manifest["schema"][name] = schema
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    return folder
+    products = [{"product_id": p, "title": f"thing {p}"} for p in CATALOGUE]
+    return write_prepared(folder, **{"products": products} | tables)
 
 
 def judged(folder: Path) -> Path:
@@ -103,7 +94,9 @@ def judged(folder: Path) -> Path:
 
 def run(model: FakeModel, data: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Report:
     monkeypatch.setattr(workflow, "load_model", lambda path: model)
-    return evaluate(Path("saved_models/fake"), data, progress=False, **options)
+    files = {name: options.pop(name) for name in ("json", "html") if name in options}
+    output = Output(**files, progress=False)
+    return evaluate(Path("saved_models/fake"), data, output=output, **options)
 
 
 def mean(report: Report, kind: str, metric: str, **where: str) -> float:
@@ -197,6 +190,131 @@ def test_without_judgments_held_out_events_are_asked(tmp_path, monkeypatch):
     assert first["k"] == [12, 10]
 
 
+def test_every_row_says_what_is_recommended(tmp_path, monkeypatch):
+    report = run(FakeModel(FIRST), judged(tmp_path / "data"), monkeypatch)
+    # Three typed and one photo query, each answered with ten of twelve products in order.
+    assert mean(report, "all", "coverage@10") == 1
+    assert mean(report, "photo", "coverage@10") == 10 / 12
+    assert mean(report, "photo", "gini@10") == pytest.approx((10 * 2) / 10 / 11)
+    assert np.isnan(report.row("photo").metrics["coverage@10"].low)
+    # Two training events, both of p5, in 12 products: 1 + 1 and 2 + 1 of 14, add-one smoothed.
+    assert mean(report, "photo", "popularity@10") == 2 / 10
+    bits = (9 * log2(14 / 1) + log2(14 / 3)) / 10
+    assert mean(report, "photo", "novelty@10") == pytest.approx(bits)
+    assert mean(report, "text", "popularity@10", system="popularity") == 2 / 10
+
+
+def test_of_a_system_that_draws_one_draw_counts_as_coverage(tmp_path, monkeypatch):
+    report = run(FakeModel(FIRST), judged(tmp_path / "data"), monkeypatch)
+    # One query, ten of twelve products, whichever.
+    assert mean(report, "photo", "coverage@10", system="random") == pytest.approx(10 / 12)
+
+
+def test_without_a_log_nothing_is_popular_or_new(tmp_path, monkeypatch):
+    queries = [{"query_id": "q", "text": "t"}]
+    rows = [{"query_id": "q", "product_id": "p1", "grade": 1.0}]
+    data = write(tmp_path / "data", queries=queries, judgments=rows)
+    metrics = run(FakeModel({}), data, monkeypatch).row("text").metrics
+    assert "coverage@10" in metrics
+    assert not {"novelty@10", "popularity@10"} & metrics.keys()
+
+
+def refused(folder: Path) -> Path:
+    """Two typed queries, of which one has products that were judged irrelevant."""
+    queries = [{"query_id": name, "text": f"thing {name}"} for name in ("p3", "p7")]
+    grades = [("p3", "p3", 1.0), ("p3", "p2", 0.0), ("p3", "p4", 0.0), ("p7", "p7", 1.0)]
+    rows = [{"query_id": q, "product_id": p, "grade": grade} for q, p, grade in grades]
+    return write(folder, queries=queries, judgments=rows)
+
+
+def test_relevant_products_are_told_apart_from_those_judged_irrelevant(tmp_path, monkeypatch):
+    report = run(FakeModel({"thing p3": "p4"}), refused(tmp_path / "data"), monkeypatch)
+    # p4 p5 ... p11 p0 p1 p2 p3: both irrelevant ones before it. The other query has none.
+    assert report.facts["pairs"] == "judged"
+    assert mean(report, "text", "roc_auc") == 0
+    assert mean(report, "text", "pr_auc") == pytest.approx(1 / 3)
+    # BM25 ranks p3 first ("p3") and then those that share "thing", in catalogue order.
+    assert mean(report, "text", "roc_auc", system="bm25") == 1
+    curve = next(c for c in report.curves if (c.kind, c.system) == ("all", "model"))
+    assert (curve.queries, curve.roc[0], curve.roc[-1]) == (1, 0, 1)
+
+
+def test_where_nothing_is_judged_irrelevant_the_rest_of_the_catalogue_is(tmp_path, monkeypatch):
+    queries = [{"query_id": "q", "text": "t", "exclude": ["p11", "p10"]}]
+    rows = [{"query_id": "q", "product_id": "p2", "grade": 1.0}]
+    data = write(tmp_path / "data", queries=queries, judgments=rows)
+    report = run(FakeModel({"t": "p0"}), data, monkeypatch)
+    assert report.facts["pairs"] == "catalogue"
+    # p0 and p1 stand before p2; of the twelve, two are excluded: seven of nine pairs are right.
+    assert mean(report, "text", "roc_auc") == pytest.approx(7 / 9)
+
+
+def test_the_model_is_asked_as_deep_as_it_answers_and_an_exact_one_only_once(tmp_path, monkeypatch):
+    data = judged(tmp_path / "data")
+    approximate, exact = FakeModel(FIRST), FakeModel(FIRST)
+    exact.manifest["index"] = {"kind": "exact"}
+    reports = [run(model, data, monkeypatch) for model in (approximate, exact)]
+    assert [set(asked["k"]) for asked in approximate.asked] == [{10}, {12}]
+    assert [set(asked["k"]) for asked in exact.asked] == [{12}]
+    assert reports[0].rows == reports[1].rows
+
+
+def test_parts_of_the_catalogue_are_measured_on_their_own_products(tmp_path, monkeypatch):
+    report = run(FakeModel(FIRST), judged(tmp_path / "data"), monkeypatch)
+    # p5 alone has training events: it is the head, all others are cold.
+    assert report.facts["parts"] == {"product/head": 1, "product/cold": 11}
+    assert report.row("product", slice_name="head").queries == 1
+    assert mean(report, "product", "mrr@10", slice_name="head") == 1 / 2
+    cold = report.row("product", slice_name="cold")
+    assert cold.queries == 3
+    assert cold.metrics["recall@1"].mean == pytest.approx((1 / 2 + 0 + 1) / 3)
+    head = mean(report, "product", "recall@1", slice_name="head", system="popularity")
+    assert head == 1
+
+
+def test_products_with_and_without_a_photo_are_told_apart(tmp_path, monkeypatch):
+    products = [{"product_id": p, "title": p} for p in CATALOGUE]
+    products[1]["images"] = [b"photo"]
+    queries = [{"query_id": name, "text": name} for name in ("p1", "p2")]
+    rows = [{"query_id": name, "product_id": name, "grade": 1.0} for name in ("p1", "p2")]
+    data = write(tmp_path / "data", products=products, queries=queries, judgments=rows)
+    report = run(FakeModel({"p1": "p1", "p2": "p1"}), data, monkeypatch)
+    assert mean(report, "product image", "mrr@10", slice_name="with") == 1
+    assert mean(report, "product image", "mrr@10", slice_name="without") == 1 / 2
+
+
+def test_queries_are_sliced_by_what_they_hold_and_by_language(tmp_path, monkeypatch):
+    report = run(FakeModel(FIRST), judged(tmp_path / "data"), monkeypatch)
+    names = {(row.kind, row.slice) for row in report.slices if row.system == "model"}
+    assert {("holds", "words"), ("holds", "photo")} <= names
+    assert {("language", "chinese"), ("language", "not chinese")} <= names
+    assert not any(dimension == "shopper" for dimension, _ in names)
+    assert mean(report, "holds", "hits@1", slice_name="words") == 2 / 3
+    assert mean(report, "language", "hits@1", slice_name="chinese") == 1
+
+
+def test_held_out_events_are_sliced_by_shopper(tmp_path, monkeypatch):
+    def event(time: int, user: str) -> dict[str, Any]:
+        base = {"event_type": "click", "product_id": "p2", "query_text": "t"}
+        return base | {"timestamp_us": time, "user_id": user}
+
+    data = write(tmp_path / "data", events=[event(1, "u"), event(1000, "u"), event(1001, "new")])
+    report = run(FakeModel({}), data, monkeypatch)
+    names = {row.slice: row.queries for row in report.slices if row.kind == "shopper"}
+    assert names == {"new": 1, "returning": 1}
+
+
+def test_a_requirement_may_name_a_slice_and_a_further_metric(tmp_path, monkeypatch):
+    data = judged(tmp_path / "data")
+    require = ("product/head:mrr@10=0.5", "coverage@10=1", "holds/photo:roc_auc=0.5")
+    run(FakeModel(FIRST), data, monkeypatch, require=require)
+    require = ("product/head:roc_auc=0.1", "product/cold:mrr@10=0.9")
+    with pytest.raises(RequirementMissedError) as missed:
+        run(FakeModel(FIRST), data, monkeypatch, require=require)
+    assert str(missed.value).startswith("product/head:roc_auc: expected 0.1, it does not apply")
+    assert "product/cold:mrr@10: expected at least 0.9" in str(missed.value)
+
+
 def searcher(model: FakeModel, depth: int, max_k: int) -> Searcher:
     catalogue = CatalogueConfig(history_length=2, exclude_length=2, max_k=max_k)
     return Searcher(model, Config(catalogue=catalogue), depth)
@@ -222,7 +340,7 @@ def test_requirements_are_checked_after_everything_is_written(tmp_path, monkeypa
     data, path = judged(tmp_path / "data"), tmp_path / "figures.json"
     require = ("hits@1=0.4", "text/misspelt:mrr@10=0.9", "voice:recall@1=0.1")
     with pytest.raises(RequirementMissedError) as missed:
-        run(FakeModel(FIRST), data, monkeypatch, require=require, json_path=path)
+        run(FakeModel(FIRST), data, monkeypatch, require=require, json=path)
     assert str(missed.value) == (
         "text/misspelt:mrr@10: expected at least 0.9, received 0.5000; "
         "voice:recall@1: expected 0.1, there are no such queries"
@@ -238,14 +356,18 @@ def test_requirements_that_are_met_pass(tmp_path, monkeypatch):
 
 def test_json_says_what_was_measured_and_holds_every_figure(tmp_path, monkeypatch):
     path = tmp_path / "figures.json"
-    run(FakeModel(FIRST), judged(tmp_path / "data"), monkeypatch, json_path=path)
+    run(FakeModel(FIRST), judged(tmp_path / "data"), monkeypatch, json=path)
     figures = json.loads(path.read_text())
     assert figures["model"] == {"name": "model", "version": "3"}
     assert figures["dataset"] == {"source": "shop", "fingerprint": "abc"}
     assert {"tensorflow", "tfmm", "numpy"} <= figures["versions"].keys()
     assert {"date", "seconds", "peak_memory_mib", "machine", "on", "notes"} <= figures.keys()
     row = next(r for r in figures["rows"] if (r["kind"], r["system"]) == ("photo", "model"))
-    assert row["metrics"].keys() == set(metric_names(CONFIG.evaluate.ks, max_k=12))
+    ranking = set(metric_names(CONFIG.evaluate.ks, max_k=12))
+    assert row["metrics"].keys() == ranking | set(FURTHER)
+    assert row["metrics"]["coverage@10"] == {"mean": 10 / 12, "low": None, "high": None}
+    assert {"slices", "curves", "ablations"} <= figures.keys()
+    assert len(figures["curves"][0]["roc"]) == len(figures["curves"][0]["precision"]) == 51
     assert row["metrics"]["mrr@3"] == {"mean": 0.5, "low": 0.5, "high": 0.5}
     assert not list(tmp_path.glob(".*staging"))
 

@@ -145,6 +145,7 @@ def test_the_log_holds_positive_events_by_shopper_and_time():
     assert log.time_us.tolist() == [1, 5, 2, 1]
     assert log.of_types(["purchase", "cart"]).tolist() == [True, True, False, True]
     assert log.before(2).time_us.tolist() == [1, 1]
+    assert log.shoppers_before(2) == log.before(2).shoppers_before(9) == {"v", "\0u"}
 
 
 def test_a_dataset_without_events_has_an_empty_log():
@@ -157,7 +158,7 @@ def test_a_shopper_is_asked_with_the_last_products_before_the_period():
     (query,) = found.queries
     assert query.history == ("b", "c", "d")
     assert query.grades == {"e": 1.0}
-    assert query.kind == "history"
+    assert (query.kind, query.shopper) == ("history", "returning")
 
 
 def test_seen_products_are_excluded_the_most_recent_one_last():
@@ -221,6 +222,9 @@ def test_held_out_events_with_a_query_ask_for_their_product_once():
         event(200, "v", "d", query_image=b"z"),
     ]
     found = list(event_queries(Tables(events=events), from_us=100, until_us=200))
+    assert {query.shopper for query in found} == {"new"}
+    again = event_queries(Tables(events=events), from_us=100, until_us=200, known={"u"})
+    assert [query.shopper for query in again] == ["returning", "returning", "new", "new", "new"]
     assert [(query.kind, *query.grades) for query in found] == [
         ("text", "a"),
         ("text", "b"),

@@ -145,6 +145,23 @@ def test_the_bootstrap_is_repeatable_and_independent_of_its_chunks(monkeypatch):
     np.testing.assert_allclose(whole, bootstrap(values, samples=200, seed=7))
 
 
+def test_a_metric_that_does_not_apply_to_some_queries_is_of_the_others():
+    values = np.random.default_rng(5).random((60, 2))
+    values[:20, 1] = np.nan
+    together = bootstrap(values, samples=300, seed=1)
+    np.testing.assert_array_equal(
+        together[:, 0], bootstrap(values[:, :1], samples=300, seed=1)[:, 0]
+    )
+    assert together[0, 1] == pytest.approx(values[20:, 1].mean())
+    alone = bootstrap(values[20:, 1:], samples=300, seed=1)[:, 0]
+    np.testing.assert_allclose(together[1:, 1], alone[1:], atol=0.04)
+
+
+def test_a_resample_may_miss_the_only_query_that_a_metric_applies_to():
+    values = np.array([[1.0, 0.3], [0.0, np.nan], [0.0, np.nan]])
+    np.testing.assert_allclose(bootstrap(values, samples=50, seed=0)[:, 1], 0.3)
+
+
 def test_a_paired_difference_sees_a_constant_lead_through_any_noise():
     theirs = np.random.default_rng(3).random(40)
     lead = paired_difference(theirs + 0.01, theirs, samples=500, seed=0)

@@ -175,8 +175,8 @@ class AudioNetwork(tf.Module):
     """A sound's log-mel frames `[C, T, mel]` -> one vector.
 
     Each band loses its mean over time first: what is constant in a recording tells the speaker and
-    the room apart, not the words. The maximum over time tells that a sound was heard anywhere,
-    which is what words are made of; an attended mean stands beside it.
+    the room apart, not the words. Many detectors look at each moment, and the maximum over time
+    tells which of them heard anything, as a vocabulary asks for; an attended mean stands beside it.
     """
 
     def __init__(self, *, mel_bins: int, channels: int, width: int, seed: int) -> None:
@@ -186,9 +186,11 @@ class AudioNetwork(tf.Module):
         self.down = weights.kernel((5, channels, channels), "down")
         self.norms = [_Norm(channels, f"norm{i}") for i in range(4)]
         self.blocks = [weights.kernel((5, channels, channels), f"block{i}") for i in range(2)]
-        self.score = weights.constant((channels,), 0.0, "score")
-        self.output_norms = [_Norm(channels, f"output_norm{i}") for i in range(2)]
-        self.outputs = [_Dense(weights, (channels, width), f"output{i}") for i in range(2)]
+        detectors = 6 * channels
+        self.detectors = weights.kernel((1, channels, detectors), "detectors")
+        self.score = weights.constant((detectors,), 0.0, "score")
+        self.output_norms = [_Norm(detectors, f"output_norm{i}") for i in range(2)]
+        self.outputs = [_Dense(weights, (detectors, width), f"output{i}") for i in range(2)]
 
     def __call__(self, log_mel: tf.Tensor) -> tf.Tensor:
         """`[C, T, mel]` to `[C, width]`."""
@@ -199,6 +201,7 @@ class AudioNetwork(tf.Module):
         x = self.norms[1](tf.nn.relu(tf.nn.conv1d(x, self.down, 2, "SAME")))
         for norm, block in zip(self.norms[2:], self.blocks, strict=True):
             x = norm(x + tf.nn.relu(tf.nn.conv1d(x, block, 1, "SAME")))
+        x = tf.nn.relu(tf.nn.conv1d(x, self.detectors, 1, "SAME"))
         weight = tf.nn.softmax(tf.einsum("clw,w->cl", x, self.score))
         pooled = (tf.einsum("clw,cl->cw", x, weight), _largest(x))
         parts = zip(self.output_norms, self.outputs, pooled, strict=True)

@@ -16,7 +16,7 @@ from tfmm.config import CatalogueConfig, Config, config_from_dict
 from tfmm.errors import TfmmError
 from tfmm.records.media import normalise_sound
 from tfmm.records.photo import normalise_photo
-from tfmm.report import render
+from tfmm.report_table import render
 
 _NO_NUMBER = -1
 
