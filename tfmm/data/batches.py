@@ -240,9 +240,7 @@ def _streams(config: Config, pairs: Pairs, stores: Stores, batch_size: int) -> l
         _log_stream(quota, modalities, pairs.take(rows), (stores.queries, mean_weight))
         for quota, (modalities, rows) in zip(quotas, groups, strict=True)
     ]
-    # Mixed queries are the hardest: they get as many as the others together.
-    sizes = [float(len(side)) for side in sides]
-    for quota, side in zip(_quotas(sizes, for_catalogue), sides, strict=True):
+    for quota, side in zip(_quotas([1.0] * len(sides), for_catalogue), sides, strict=True):
         is_mixed = len(side) > 1
         streams.append(
             _change_stream(quota, stores) if is_mixed else _catalogue_stream(quota, side, stores)
