@@ -20,6 +20,7 @@ import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_io as tfio
 
+from tfmm._quiet import no_advice
 from tfmm.config import PrepareConfig
 from tfmm.errors import RecordError
 from tfmm.records.photo import normalise_photo
@@ -249,13 +250,8 @@ def resample(samples: Waveform, rate_hz: int) -> Waveform:
 # Called without a graph, `tfio.audio.resample` traces one for every length it meets: 20 ms each.
 @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.float32), tf.TensorSpec([], tf.int64)])
 def _resample_op(samples: tf.Tensor, rate_hz: tf.Tensor) -> tf.Tensor:
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel("ERROR")  # a warning about speed that is not true of one sound
-    try:
+    with no_advice():
         return tfio.audio.resample(samples, rate_hz, tf.constant(RATE_HZ, tf.int64))
-    finally:
-        logger.setLevel(level)
 
 
 def _resample_fourier(samples: Waveform, rate_hz: int) -> Waveform:
