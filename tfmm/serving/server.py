@@ -1,0 +1,223 @@
+"""The model server: options in, ports out, and an orderly end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import grpc
+from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+
+from tfmm.serving import grpc_health, grpc_reflection
+from tfmm.serving.batching import batching_options
+from tfmm.serving.core import ServerCore
+from tfmm.serving.grpc_services import ModelService, PredictionService
+from tfmm.serving.handlers import Handlers
+from tfmm.serving.http_server import HttpServer
+from tfmm.serving.metrics import Metrics
+from tfmm.serving.model_config import single_model
+from tfmm.serving.options import ServerOptions
+from tfmm.serving.rest import PROMETHEUS_PATH, RestApi
+from tfmm.serving.servable import Servable
+from tfmm.serving.status import ServingError, invalid
+from tfmm.serving.text_protos import read_text_proto
+from tfmm.serving.warmup import warm_up
+
+_LOG = logging.getLogger(__name__)
+_GRACE_S = 25.0
+_WAITING_PER_THREAD = 5
+_INT32_MAX = 2**31 - 1
+
+
+class ModelServer:
+    """Serves models by gRPC and REST."""
+
+    def __init__(self, options: ServerOptions) -> None:
+        """Reads the configuration files; nothing is loaded or opened yet.
+
+        Raises:
+          ServingError: The options contradict one another, or a file is not what it should be.
+        """
+        _check(options)
+        self._options = options
+        self._config = _model_config(options)
+        self._prometheus_path = _prometheus_path(options)
+        self._credentials = _credentials(options)
+        self._stopping = threading.Event()
+        self._metrics = Metrics()
+        self._core = ServerCore(options, self._load)
+        self._grpc: grpc.Server | None = None
+        self._http: HttpServer | None = None
+
+    def start(self) -> None:
+        """Loads the first models, then opens the ports.
+
+        Raises:
+          ServingError: A model did not become available, or a port is taken.
+        """
+        self._core.start(self._config, lambda: not self._stopping.is_set())
+        handlers = Handlers(
+            self._core, check_method=self._options.enable_signature_method_name_check
+        )
+        self._grpc = self._start_grpc(handlers)
+        self._http = self._start_rest(handlers)
+        if self._options.model_config_file and self._options.model_config_file_poll_wait_seconds:
+            threading.Thread(target=self._reread_config, name="config", daemon=True).start()
+
+    def stop_soon(self) -> None:
+        """Asks `wait` to return; may be called by a signal handler."""
+        self._stopping.set()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether `stop_soon` was called."""
+        return self._stopping.is_set()
+
+    def wait(self) -> None:
+        """Returns after `stop_soon`, when the calls under way are answered and all is closed."""
+        self._stopping.wait()
+        _LOG.info("Stopping: calls under way are finished first")
+        ended = self._grpc.stop(_GRACE_S) if self._grpc else None
+        if self._http:
+            self._http.stop(_GRACE_S)
+        if ended:
+            ended.wait()
+        self._core.stop()
+
+    def _load(self, name: str, version: int, path: Path) -> Servable:
+        servable = Servable(name, version, path, options=self._options, metrics=self._metrics)
+        try:
+            if self._options.enable_model_warmup:
+                warm_up(servable, max(1, self._options.num_request_iterations_for_warmup))
+        except ServingError:
+            servable.close()
+            raise
+        return servable
+
+    def _start_grpc(self, handlers: Handlers) -> grpc.Server:
+        options = self._options
+        threads = max(1, options.grpc_max_threads)
+        server = grpc.server(
+            futures.ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
+            options=_channel_options(options.grpc_channel_arguments),
+            maximum_concurrent_rpcs=threads * _WAITING_PER_THREAD,
+        )
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+            PredictionService(handlers, self._metrics), server
+        )
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(handlers), server)
+        grpc_reflection.add_to(server)
+        if options.enable_grpc_healthcheck_service:
+            grpc_health.add_to(server, self._stopping)
+        addresses = [f"0.0.0.0:{options.port}"] if options.port else []
+        if options.grpc_socket_path:
+            addresses.append(f"unix:{options.grpc_socket_path}")
+        for address in addresses:
+            self._bind(server, address)
+            _LOG.info("Running gRPC ModelServer at %s ...", address)
+        server.start()
+        return server
+
+    def _bind(self, server: grpc.Server, address: str) -> None:
+        secure = self._credentials is not None and not address.startswith("unix:")
+        try:
+            if secure:
+                server.add_secure_port(address, self._credentials)
+            else:
+                server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise invalid(f"Failed to BuildAndStart gRPC server at {address}: {error}") from error
+
+    def _start_rest(self, handlers: Handlers) -> HttpServer | None:
+        options = self._options
+        if options.rest_api_port == 0:
+            return None
+        if options.rest_api_port == options.port:
+            _LOG.error(
+                "--rest_api_port cannot be same as --port. Please use a different port for "
+                "HTTP/REST API. Skipped exporting HTTP/REST API."
+            )
+            return None
+        api = RestApi(
+            handlers,
+            self._metrics,
+            timeout_ms=options.rest_api_timeout_in_ms,
+            cors=options.rest_api_enable_cors_support,
+            prometheus_path=self._prometheus_path,
+        )
+        where = f"localhost:{options.rest_api_port}"
+        try:
+            server = HttpServer(options.rest_api_port, api, options.rest_api_num_threads)
+        except OSError as error:
+            _LOG.error("Failed to start HTTP Server at %s: %s", where, error)
+            return None
+        server.start()
+        _LOG.info("Exporting HTTP/REST API at:%s ...", where)
+        return server
+
+    def _reread_config(self) -> None:
+        is_wanted: Callable[[], bool] = lambda: not self._stopping.is_set()  # noqa: E731
+        while not self._stopping.wait(self._options.model_config_file_poll_wait_seconds):
+            try:
+                self._core.reload(_model_config(self._options), is_wanted)
+            except ServingError as error:
+                _LOG.error("Could not take over %s: %s", self._options.model_config_file, error)
+
+
+def _check(options: ServerOptions) -> None:
+    if not options.port and not options.grpc_socket_path:
+        raise invalid("server_options.grpc_port is not set.")
+    if not options.model_base_path and not options.model_config_file:
+        raise invalid(
+            "Both server_options.model_base_path and server_options.model_config_file are empty!"
+        )
+    if options.batching_parameters_file:
+        if not options.enable_batching:
+            raise invalid(
+                "server_options.batching_parameters_file is set without setting "
+                "server_options.enable_batching to true."
+            )
+        batching_options(read_text_proto("BatchingParameters", options.batching_parameters_file))
+
+
+def _model_config(options: ServerOptions) -> Any:
+    if options.model_config_file:
+        return read_text_proto("ModelServerConfig", options.model_config_file)
+    return single_model(options.model_name, options.model_base_path)
+
+
+def _prometheus_path(options: ServerOptions) -> str | None:
+    if not options.monitoring_config_file:
+        return None
+    config = read_text_proto("MonitoringConfig", options.monitoring_config_file)
+    if not config.prometheus_config.enable:
+        return None
+    return config.prometheus_config.path or PROMETHEUS_PATH
+
+
+def _credentials(options: ServerOptions) -> grpc.ServerCredentials | None:
+    if not options.ssl_config_file:
+        return None
+    config = read_text_proto("SSLConfig", options.ssl_config_file)
+    return grpc.ssl_server_credentials(
+        [(config.server_key.encode(), config.server_cert.encode())],
+        root_certificates=config.custom_ca.encode() or None,
+        require_client_auth=config.client_verify,
+    )
+
+
+def _channel_options(arguments: str) -> list[tuple[str, int | str]]:
+    """Options of gRPC, later ones over earlier ones; numbers are passed as numbers."""
+    options: dict[str, int | str] = {
+        "grpc.max_receive_message_length": _INT32_MAX,
+        "grpc.max_send_message_length": -1,
+        "grpc.so_reuseport": 0,
+    }
+    for pair in filter(None, arguments.split(",")):
+        key, _, value = pair.partition("=")
+        options[key] = int(value) if value.lstrip("-").isdecimal() else value
+    return list(options.items())
