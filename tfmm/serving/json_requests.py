@@ -12,7 +12,7 @@ import numpy as np
 from tensorflow.core.example import example_pb2
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
-from tfmm.serving.json_text import kind_of, parse_object, to_text
+from tfmm.serving.json_text import kind_of, parse_object, printable, to_bytes, to_text
 from tfmm.serving.servable import DEFAULT_SIGNATURE
 from tfmm.serving.status import Code, ServingError, invalid
 
@@ -107,9 +107,7 @@ def _fill_signature(document: Mapping[str, Any], request: Any) -> None:
         raise _malformed(
             document, "not formatted correctly. 'signature_name' key must be a string value."
         )
-    request.model_spec.signature_name = name.encode("utf-8", "surrogateescape").decode(
-        "utf-8", "replace"
-    )
+    request.model_spec.signature_name = printable(name)
 
 
 def _fill_rows(rows: list[Any], types: Types, tensors: Any) -> None:
@@ -211,7 +209,7 @@ def _add_value(value: Any, dtype: int, tensor: tensor_pb2.TensorProto) -> None:
     elif dtype == types_pb2.DT_BOOL and isinstance(value, bool):
         tensor.bool_val.append(value)
     elif dtype == types_pb2.DT_STRING and isinstance(value, str):
-        tensor.string_val.append(value.encode("utf-8", "surrogateescape"))
+        tensor.string_val.append(to_bytes(value))
     elif dtype == types_pb2.DT_STRING and isinstance(value, dict):
         tensor.string_val.append(_from_base64(value))
     elif dtype in (*_FLOATS, *_INTEGERS, types_pb2.DT_BOOL, types_pb2.DT_STRING):
@@ -249,7 +247,7 @@ def _example(value: Any) -> example_pb2.Example:
         raise invalid(f"Example must be JSON object but got JSON {kind_of(value)}")
     example = example_pb2.Example()
     for name, content in value.items():
-        feature = example.features.feature[name]
+        feature = example.features.feature[printable(name)]
         for item in content if isinstance(content, list) else [content]:
             _add_to_feature(item, name, feature)
     return example
@@ -267,7 +265,7 @@ def _add_to_feature(value: Any, name: str, feature: Any) -> None:
         case float():
             field, value = "float_list", _float(value, np.float32)
         case str():
-            field, value = "bytes_list", value.encode("utf-8", "surrogateescape")
+            field, value = "bytes_list", to_bytes(value)
         case dict() if _is_base64(value):
             field, value = "bytes_list", _from_base64(value)
         case _:

@@ -12,7 +12,7 @@ from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2
 
 from tfmm.serving.json_requests import type_name
-from tfmm.serving.json_text import Writer, decimal
+from tfmm.serving.json_text import Writer, decimal, printable
 from tfmm.serving.status import invalid
 from tfmm.serving.tensors import Array, to_array
 
@@ -100,7 +100,7 @@ def metadata(response: Any) -> str:
 
 def error(message: str) -> str:
     """The body of a failed request."""
-    text = json.dumps(message, ensure_ascii=False)
+    text = json.dumps(printable(message), ensure_ascii=False)
     return f'{{\n    "error": {text}\n}}'
 
 

@@ -75,6 +75,24 @@ def _delimiter(message: str, before: str) -> str:
     return "Missing a comma or } after an object member."
 
 
+def to_bytes(text: str) -> bytes:
+    """The bytes that stood in the request for a parsed string.
+
+    Raises:
+      ServingError: Half of a surrogate pair was escaped in it.
+    """
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        what = "The surrogate pair in string is invalid."
+        raise invalid(f"JSON Parse error: {what} at offset: 0") from error
+
+
+def printable(text: str) -> str:
+    """A parsed string with a question mark for each byte that was no UTF-8."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def kind_of(value: Any) -> str:
     """RapidJSON's name of a value's type."""
     match value:

@@ -78,7 +78,7 @@ def http_status(code: Code) -> int:
 
 def shortened(message: str) -> str:
     """A text as gRPC carries it: what is longer than 1024 bytes is cut, and says so."""
-    content = message.encode("utf-8", "surrogateescape")
+    content = message.encode("utf-8", "replace")
     if len(content) <= _MAX_MESSAGE_BYTES:
-        return content.decode("utf-8", "replace")
+        return content.decode("utf-8")
     return content[:_MAX_MESSAGE_BYTES].decode("utf-8", "ignore") + "...TRUNCATED"

@@ -64,8 +64,13 @@ def _for_folder(saved_model: Path, options: ServerOptions) -> ServerOptions:
 
 
 def _log_to_stderr() -> None:
-    form = "%(asctime)s %(levelname)s %(message)s"
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=form)
+    """Our own messages; TensorFlow's Python front has nothing to say to who runs a server."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("tfmm")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def _could_not_start(error: ServingError) -> int:
