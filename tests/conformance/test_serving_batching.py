@@ -142,7 +142,7 @@ def test_outputs_have_the_batch_first(batched: Server):
 
 def test_a_full_queue_refuses_at_once(batched: Server):
     # The signature has a queue of its own of 24 rows, and one thread that is busy.
-    busy = predict_request("zoo", {"turns": [150_000] * 8}, signature="slow")
+    busy = predict_request("zoo", {"turns": [40_000] * 8}, signature="slow")
     answers = together(batched, *[busy] * 8)
     assert answers.count(StatusCode.UNAVAILABLE) >= 3
     assert sum(isinstance(answer, dict) for answer in answers) >= 3
@@ -179,7 +179,7 @@ def test_a_models_own_parameters_pad_and_split(batched: Server):
 
 def test_tfmms_own_models_are_merged_without_a_flag(automatic: Server):
     # One call occupies the places; what waits behind it runs together.
-    busy = predict_request("own", {"turns": [200_000]}, signature="slow")
+    busy = predict_request("own", {"turns": [50_000]}, signature="slow")
     blockers = [automatic.prediction.Predict.future(busy, 60) for _ in range(2)]
     time.sleep(0.1)
     answers = together(automatic, *[search("own", "red")] * 6)
@@ -189,7 +189,7 @@ def test_tfmms_own_models_are_merged_without_a_flag(automatic: Server):
 
 
 def test_a_merged_reply_is_as_wide_as_it_would_be_alone(automatic: Server):
-    busy = predict_request("own", {"turns": [200_000]}, signature="slow")
+    busy = predict_request("own", {"turns": [50_000]}, signature="slow")
     blockers = [automatic.prediction.Predict.future(busy, 60) for _ in range(2)]
     time.sleep(0.1)
     answers = together(automatic, *(search("own", "red", k=k) for k in (1, 3, 1, 3)))
