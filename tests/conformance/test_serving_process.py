@@ -6,7 +6,6 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -29,7 +28,7 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def failures(
     half: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, tuple[int, str, str]]]:
+) -> dict[str, tuple[int, str, str]]:
     """Servers that cannot start, all at the same time: status, stdout and stderr of each."""
     folder = tmp_path_factory.mktemp("failures")
     (folder / "bad.pbtxt").write_text("improper config")
@@ -76,10 +75,9 @@ def failures(
                 out, err = process.communicate(timeout=120)
             finally:
                 process.kill()
-            ended[name] = (process.returncode, out, err.replace(str(folder), "FOLDER"))
-    yield {
-        name: (code, out.replace(str(folder), "F"), err) for name, (code, out, err) in ended.items()
-    }
+            out, err = (text.replace(str(folder), "F") for text in (out, err))
+            ended[name] = (process.returncode, out, err)
+    return ended
 
 
 @pytest.mark.parametrize(
@@ -144,7 +142,7 @@ def test_a_folder_that_is_none_is_one_line(failures):
     code, out, err = failures["no folder"]
     assert (code, out) == (2, "")
     assert err == (
-        "tfmm: FOLDER/nothing: expected a SavedModel or a folder of its versions, found neither\n"
+        "tfmm: F/nothing: expected a SavedModel or a folder of its versions, found neither\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""Versions over time: policies, labels, hot swaps, failed loads, warm-up, changed configurations."""
+"""Versions over time: policies, labels, hot swaps, failed loads, warm-up, configurations."""
 
 from __future__ import annotations
 

@@ -9,10 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tensorflow_serving.config import model_server_config_pb2
-
 from tfmm.serving.lifecycle import Load, ServedModel, State, VersionStatus, not_found
-from tfmm.serving.model_config import check_config
+from tfmm.serving.model_config import check_config, no_models
 from tfmm.serving.options import ServerOptions
 from tfmm.serving.servable import Servable
 from tfmm.serving.status import Code, ServingError, invalid
@@ -28,7 +26,7 @@ class ServerCore:
     def __init__(self, options: ServerOptions, load: Load) -> None:
         self._options = options
         self._load = load
-        self._config = model_server_config_pb2.ModelServerConfig()
+        self._config = no_models()
         self._models: dict[str, ServedModel] = {}
         self._labels: Mapping[str, Mapping[str, int]] = {}
         self._reloading = threading.Lock()

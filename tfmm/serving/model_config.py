@@ -13,6 +13,11 @@ _PLATFORM = "tensorflow"
 _LIST = "model_config_list"
 
 
+def no_models() -> Any:
+    """The ModelServerConfig of a server before its first."""
+    return model_server_config_pb2.ModelServerConfig()
+
+
 def single_model(name: str, base_path: str) -> Any:
     """The ModelServerConfig of one model."""
     config = model_server_config_pb2.ModelServerConfig()

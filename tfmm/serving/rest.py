@@ -38,7 +38,6 @@ _CORS = {
     "Access-Control-Allow-Methods": "POST, GET",
     "Access-Control-Allow-Headers": "Content-Type",
 }
-PROMETHEUS_PATH = "/monitoring/prometheus/metrics"
 
 
 @dataclass(frozen=True)

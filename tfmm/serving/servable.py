@@ -10,10 +10,11 @@ from pathlib import Path
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from tfmm.artifacts import MANIFEST
-from tfmm.serving.batching import AUTOMATIC, Batcher, BatchingOptions, batching_options
+from tfmm.serving.batching import Batcher
+from tfmm.serving.batching_options import AUTOMATIC, BatchingOptions, batching_options
 from tfmm.serving.metrics import Metrics
-from tfmm.serving.options import ServerOptions
 from tfmm.serving.session import Run, Session
+from tfmm.serving.settings import Settings
 from tfmm.serving.status import Code, ServingError, invalid
 from tfmm.serving.tensors import Array, to_array
 from tfmm.serving.text_protos import read_text_proto
@@ -75,7 +76,7 @@ class Servable:
     """
 
     def __init__(
-        self, name: str, version: int, path: Path, *, options: ServerOptions, metrics: Metrics
+        self, name: str, version: int, path: Path, *, settings: Settings, metrics: Metrics
     ) -> None:
         """Loads it.
 
@@ -84,8 +85,8 @@ class Servable:
         """
         self.name, self.version, self.path = name, version, path
         self.metrics = metrics
-        batching = _batching(path, options)
-        self._session = Session(path, options)
+        batching = _batching(path, settings)
+        self._session = Session(path, settings.options)
         self.signatures = self._session.signatures
         try:
             self.prepared = {key: Prepared.of(value) for key, value in self.signatures.items()}
@@ -115,11 +116,12 @@ class Servable:
         self._session.close()
 
 
-def _batching(path: Path, options: ServerOptions) -> BatchingOptions | None:
+def _batching(path: Path, settings: Settings) -> BatchingOptions | None:
     """How a version's calls are merged, if at all.
 
     Without a flag, tfmm's own models are: a row's answer there depends on no other row.
     """
+    options = settings.options
     if options.enable_batching is None:
         return AUTOMATIC if (path / MANIFEST).is_file() else None
     if not options.enable_batching:
@@ -127,7 +129,4 @@ def _batching(path: Path, options: ServerOptions) -> BatchingOptions | None:
     own = path / _PER_MODEL_BATCHING
     if options.enable_per_model_batching_parameters and own.is_file():
         return batching_options(read_text_proto("BatchingParameters", str(own)))
-    if options.batching_parameters_file:
-        file = options.batching_parameters_file
-        return batching_options(read_text_proto("BatchingParameters", file))
-    return BatchingOptions()
+    return settings.batching

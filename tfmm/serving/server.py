@@ -7,24 +7,20 @@ import threading
 from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
-from typing import Any
 
 import grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from tfmm.serving import grpc_health, grpc_reflection
-from tfmm.serving.batching import batching_options
 from tfmm.serving.core import ServerCore
 from tfmm.serving.grpc_services import ModelService, PredictionService
 from tfmm.serving.handlers import Handlers
 from tfmm.serving.http_server import HttpServer
 from tfmm.serving.metrics import Metrics
-from tfmm.serving.model_config import single_model
-from tfmm.serving.options import ServerOptions
-from tfmm.serving.rest import PROMETHEUS_PATH, RestApi
+from tfmm.serving.rest import RestApi
 from tfmm.serving.servable import Servable
+from tfmm.serving.settings import Settings, read_models
 from tfmm.serving.status import ServingError, invalid
-from tfmm.serving.text_protos import read_text_proto
 from tfmm.serving.warmup import warm_up
 
 _LOG = logging.getLogger(__name__)
@@ -36,17 +32,9 @@ _INT32_MAX = 2**31 - 1
 class ModelServer:
     """Serves models by gRPC and REST."""
 
-    def __init__(self, options: ServerOptions) -> None:
-        """Reads the configuration files; nothing is loaded or opened yet.
-
-        Raises:
-          ServingError: The options contradict one another, or a file is not what it should be.
-        """
-        _check(options)
-        self._options = options
-        self._config = _model_config(options)
-        self._prometheus_path = _prometheus_path(options)
-        self._credentials = _credentials(options)
+    def __init__(self, settings: Settings) -> None:
+        options = settings.options
+        self._settings, self._options = settings, options
         self._stopping = threading.Event()
         self._metrics = Metrics()
         self._core = ServerCore(options, self._load)
@@ -59,7 +47,7 @@ class ModelServer:
         Raises:
           ServingError: A model did not become available, or a port is taken.
         """
-        self._core.start(self._config, lambda: not self._stopping.is_set())
+        self._core.start(self._settings.models, lambda: not self._stopping.is_set())
         handlers = Handlers(
             self._core, check_method=self._options.enable_signature_method_name_check
         )
@@ -89,7 +77,7 @@ class ModelServer:
         self._core.stop()
 
     def _load(self, name: str, version: int, path: Path) -> Servable:
-        servable = Servable(name, version, path, options=self._options, metrics=self._metrics)
+        servable = Servable(name, version, path, settings=self._settings, metrics=self._metrics)
         try:
             if self._options.enable_model_warmup:
                 warm_up(servable, max(1, self._options.num_request_iterations_for_warmup))
@@ -123,10 +111,10 @@ class ModelServer:
         return server
 
     def _bind(self, server: grpc.Server, address: str) -> None:
-        secure = self._credentials is not None and not address.startswith("unix:")
+        secure = self._settings.credentials is not None and not address.startswith("unix:")
         try:
             if secure:
-                server.add_secure_port(address, self._credentials)
+                server.add_secure_port(address, self._settings.credentials)
             else:
                 server.add_insecure_port(address)
         except RuntimeError as error:
@@ -147,7 +135,7 @@ class ModelServer:
             self._metrics,
             timeout_ms=options.rest_api_timeout_in_ms,
             cors=options.rest_api_enable_cors_support,
-            prometheus_path=self._prometheus_path,
+            prometheus_path=self._settings.prometheus_path,
         )
         where = f"localhost:{options.rest_api_port}"
         try:
@@ -163,51 +151,9 @@ class ModelServer:
         is_wanted: Callable[[], bool] = lambda: not self._stopping.is_set()  # noqa: E731
         while not self._stopping.wait(self._options.model_config_file_poll_wait_seconds):
             try:
-                self._core.reload(_model_config(self._options), is_wanted)
+                self._core.reload(read_models(self._options), is_wanted)
             except ServingError as error:
                 _LOG.error("Could not take over %s: %s", self._options.model_config_file, error)
-
-
-def _check(options: ServerOptions) -> None:
-    if not options.port and not options.grpc_socket_path:
-        raise invalid("server_options.grpc_port is not set.")
-    if not options.model_base_path and not options.model_config_file:
-        raise invalid(
-            "Both server_options.model_base_path and server_options.model_config_file are empty!"
-        )
-    if options.batching_parameters_file:
-        if not options.enable_batching:
-            raise invalid(
-                "server_options.batching_parameters_file is set without setting "
-                "server_options.enable_batching to true."
-            )
-        batching_options(read_text_proto("BatchingParameters", options.batching_parameters_file))
-
-
-def _model_config(options: ServerOptions) -> Any:
-    if options.model_config_file:
-        return read_text_proto("ModelServerConfig", options.model_config_file)
-    return single_model(options.model_name, options.model_base_path)
-
-
-def _prometheus_path(options: ServerOptions) -> str | None:
-    if not options.monitoring_config_file:
-        return None
-    config = read_text_proto("MonitoringConfig", options.monitoring_config_file)
-    if not config.prometheus_config.enable:
-        return None
-    return config.prometheus_config.path or PROMETHEUS_PATH
-
-
-def _credentials(options: ServerOptions) -> grpc.ServerCredentials | None:
-    if not options.ssl_config_file:
-        return None
-    config = read_text_proto("SSLConfig", options.ssl_config_file)
-    return grpc.ssl_server_credentials(
-        [(config.server_key.encode(), config.server_cert.encode())],
-        root_certificates=config.custom_ca.encode() or None,
-        require_client_auth=config.client_verify,
-    )
 
 
 def _channel_options(arguments: str) -> list[tuple[str, int | str]]:

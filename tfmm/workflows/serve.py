@@ -8,9 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
-from tfmm.artifacts import latest_version
 from tfmm.serving.options import ServerOptions
-from tfmm.serving.server import ModelServer
+from tfmm.serving.settings import read_settings
 from tfmm.serving.status import ServingError
 
 _FAILED = 255
@@ -37,9 +36,13 @@ def serve(saved_model: Path | None, options: ServerOptions) -> int:
     if saved_model is not None:
         options = _for_folder(saved_model, options)
     try:
-        server = ModelServer(options)
+        settings = read_settings(options)
     except ServingError as error:
         return _could_not_start(error)
+    # TensorFlow loads only now that the flags are known to be good.
+    from tfmm.serving.server import ModelServer  # noqa: PLC0415
+
+    server = ModelServer(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop_soon())
     try:
@@ -52,6 +55,8 @@ def serve(saved_model: Path | None, options: ServerOptions) -> int:
 
 
 def _for_folder(saved_model: Path, options: ServerOptions) -> ServerOptions:
+    from tfmm.artifacts import latest_version  # noqa: PLC0415
+
     latest_version(saved_model)
     folder = saved_model.resolve()
     named = options.model_name != ServerOptions.model_name
