@@ -92,6 +92,13 @@ def save_half_plus(folder: Path, offset: float) -> None:
     save_graph(folder, half_plus(offset))
 
 
+def gate() -> tf.Tensor:
+    """A queue that all functions of a session share."""
+    return tf.raw_ops.FIFOQueueV2(
+        component_types=[tf.float32], shapes=[[]], capacity=100, shared_name="gate"
+    )
+
+
 NO_TEXT, TWO = tf.constant([""]), tf.constant([2])
 
 
@@ -134,15 +141,22 @@ class Zoo(tf.Module):
             "rows": tf.fill([tf.shape(words)[0]], tf.shape(words)[0]),
         }
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])
+    def wait(self, x) -> dict[str, tf.Tensor]:
+        """Waits at the gate, without work, until one number is released or its time is up."""
+        (value,) = tf.raw_ops.QueueDequeueV2(handle=gate(), component_types=[tf.float32])
+        return {"y": x + value}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])
+    def release(self, x) -> dict[str, tf.Tensor]:
+        """Lets as many runs through the gate as there are numbers."""
+        done = tf.raw_ops.QueueEnqueueManyV2(handle=gate(), components=[x])
+        with tf.control_dependencies([done]):
+            return {"y": tf.identity(x)}
+
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)])
-    def slow(self, turns) -> dict[str, tf.Tensor]:
-        """Turns a wheel as often as the largest number says."""
-        _, wheel = tf.while_loop(
-            lambda i, _: i < tf.reduce_max(turns),
-            lambda i, x: (i + 1, tf.math.sin(x) + 1.0),
-            [0, 0.5],
-        )
-        return {"wheel": tf.fill(tf.shape(turns), wheel)}
+    def count(self, number) -> dict[str, tf.Tensor]:
+        return {"next": number + 1}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])
     def scalar(self, x) -> dict[str, tf.Tensor]:
@@ -185,7 +199,17 @@ def save_zoo(folder: Path, *, by_tfmm: bool = False) -> None:
     zoo = Zoo()
     signatures = {
         name: getattr(zoo, name)
-        for name in ("search", "two", "slow", "scalar", "uneven", "types", "numbers")
+        for name in (
+            "search",
+            "two",
+            "wait",
+            "release",
+            "count",
+            "scalar",
+            "uneven",
+            "types",
+            "numbers",
+        )
     }
     signatures["serving_default"] = zoo.search
     tf.saved_model.save(zoo, str(folder), signatures=signatures)

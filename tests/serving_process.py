@@ -29,7 +29,8 @@ from tensorflow_serving.apis import (
 import tensorflow as tf  # isort: skip
 
 ROOT = Path(__file__).resolve().parents[1]
-START_S = 90
+# Generous: a machine may be busy with something else.
+START_S = 300
 
 
 def free_port() -> int:
@@ -83,12 +84,12 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(60)
+            return self.process.wait(120)
         finally:
             self.process.kill()
 
     def predict(
-        self, model: str, inputs: dict[str, Any], timeout: float | None = 30, **spec: Any
+        self, model: str, inputs: dict[str, Any], timeout: float | None = 120, **spec: Any
     ) -> dict[str, np.ndarray]:
         """The outputs of a Predict call."""
         response = self.prediction.Predict(predict_request(model, inputs, **spec), timeout)
@@ -102,7 +103,7 @@ class Server:
         answer = self.models.GetModelStatus(request, 30)
         return {one.version: states.Name(one.state) for one in answer.model_version_status}
 
-    def wait_for_states(self, model: str, wanted: dict[int, str], seconds: float = 30) -> None:
+    def wait_for_states(self, model: str, wanted: dict[int, str], seconds: float = 120) -> None:
         """Returns when the versions are in these states."""
         until = time.monotonic() + seconds
         states = {}
@@ -124,7 +125,7 @@ class Server:
             data=data, method=method, headers=headers or {},
         )  # fmt: skip
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=120) as answer:
                 return answer.status, answer.read(), dict(answer.headers)
         except urllib.error.HTTPError as error:
             with error:

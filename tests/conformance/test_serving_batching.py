@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,8 @@ import pytest
 from grpc import StatusCode
 from serving_models import save_half_plus, save_zoo
 from serving_process import Server, fails, predict_request, running
+
+from tfmm.serving.batching_options import AUTOMATIC
 
 import tensorflow as tf  # isort: skip
 
@@ -81,6 +85,18 @@ def search(model: str, *texts: str, k: int = 2):
     return predict_request(model, {"text": list(texts), "k": [k] * len(texts)})
 
 
+@contextlib.contextmanager
+def all_places_taken(server: Server) -> Iterator[None]:
+    """What is called in this block waits behind runs that take all places for a while."""
+    waiting = predict_request("own", {"x": [1.0]}, signature="wait")
+    blockers = []
+    for _ in range(AUTOMATIC.num_batch_threads):
+        blockers.append(server.prediction.Predict.future(waiting, 3))
+        time.sleep(0.2)
+    yield
+    assert {call.code() for call in blockers} == {StatusCode.DEADLINE_EXCEEDED}
+
+
 def test_calls_are_merged_and_each_gets_its_rows(batched: Server):
     red, blue, both = together(
         batched, search("zoo", "red"), search("zoo", "blue"), search("zoo", "blue", "red")
@@ -141,11 +157,15 @@ def test_outputs_have_the_batch_first(batched: Server):
 
 
 def test_a_full_queue_refuses_at_once(batched: Server):
-    # The signature has a queue of its own of 24 rows, and one thread that is busy.
-    busy = predict_request("zoo", {"turns": [40_000] * 8}, signature="slow")
-    answers = together(batched, *[busy] * 8)
-    assert answers.count(StatusCode.UNAVAILABLE) >= 3
-    assert sum(isinstance(answer, dict) for answer in answers) >= 3
+    # The signature has a queue of its own of 24 rows, and the only thread waits at the gate.
+    full = predict_request("zoo", {"x": [1.0] * 8}, signature="wait")
+    codes: queue.Queue[StatusCode] = queue.Queue()
+    for _ in range(8):
+        call = batched.prediction.Predict.future(full, 5)
+        call.add_done_callback(lambda ended: codes.put(ended.code()))
+    assert {codes.get(timeout=120) for _ in range(4)} == {StatusCode.UNAVAILABLE}
+    assert {codes.get(timeout=120) for _ in range(4)} == {StatusCode.DEADLINE_EXCEEDED}
+    assert batched.predict("half", {"x": [2.0]})["y"] == [3.0]
 
 
 def test_time_that_passes_in_the_queue_is_resource_exhausted(batched: Server):
@@ -178,23 +198,16 @@ def test_a_models_own_parameters_pad_and_split(batched: Server):
 
 
 def test_tfmms_own_models_are_merged_without_a_flag(automatic: Server):
-    # One call occupies the places; what waits behind it runs together.
-    busy = predict_request("own", {"turns": [50_000]}, signature="slow")
-    blockers = [automatic.prediction.Predict.future(busy, 60) for _ in range(2)]
-    time.sleep(0.1)
-    answers = together(automatic, *[search("own", "red")] * 6)
+    with all_places_taken(automatic):
+        answers = together(automatic, *[search("own", "red")] * 6)
     assert [answer["id"].tolist() for answer in answers] == [[1]] * 6
     assert max(int(answer["rows"][0]) for answer in answers) > 1
-    assert {call.code() for call in blockers} == {StatusCode.OK}
 
 
 def test_a_merged_reply_is_as_wide_as_it_would_be_alone(automatic: Server):
-    busy = predict_request("own", {"turns": [50_000]}, signature="slow")
-    blockers = [automatic.prediction.Predict.future(busy, 60) for _ in range(2)]
-    time.sleep(0.1)
-    answers = together(automatic, *(search("own", "red", k=k) for k in (1, 3, 1, 3)))
+    with all_places_taken(automatic):
+        answers = together(automatic, *(search("own", "red", k=k) for k in (1, 3, 1, 3)))
     assert [answer["rank"].tolist() for answer in answers] == [[[0]], [[0, 1, 2]]] * 2
-    assert {call.code() for call in blockers} == {StatusCode.OK}
 
 
 def test_without_a_flag_a_call_that_cannot_be_merged_runs_alone(automatic: Server):
@@ -209,7 +222,7 @@ def test_models_of_others_are_not_merged_without_a_flag(automatic: Server):
 
 
 def test_a_merged_call_keeps_its_deadline(automatic: Server):
-    request = predict_request("own", {"turns": [2**31 - 1]}, signature="slow")
+    request = predict_request("own", {"x": [1.0]}, signature="wait")
     with pytest.raises(grpc.RpcError) as caught:
         automatic.prediction.Predict(request, 0.3)
     assert caught.value.code() == StatusCode.DEADLINE_EXCEEDED

@@ -72,7 +72,7 @@ def failures(
     with taken:
         for name, process in processes.items():
             try:
-                out, err = process.communicate(timeout=120)
+                out, err = process.communicate(timeout=300)
             finally:
                 process.kill()
             out, err = (text.replace(str(folder), "F") for text in (out, err))
@@ -160,8 +160,8 @@ def test_a_stop_finishes_the_calls_under_way_and_takes_no_more(tmp_path: Path):
     server = Server(f"--model_base_path={tmp_path / 'zoo'}", "--model_name=zoo")
     try:
         server.wait_until_ready()
-        slow = predict_request("zoo", {"turns": [2**31 - 1]}, signature="slow")
-        call = server.prediction.Predict.future(slow, 3)
+        waiting = predict_request("zoo", {"x": [1.0]}, signature="wait")
+        call = server.prediction.Predict.future(waiting, 6)
         time.sleep(0.5)
         server.process.terminate()
         time.sleep(0.5)
@@ -172,7 +172,7 @@ def test_a_stop_finishes_the_calls_under_way_and_takes_no_more(tmp_path: Path):
         assert refused.value.code() == StatusCode.UNAVAILABLE
         # It was cut by its own deadline, not by the stop.
         assert call.code() == StatusCode.DEADLINE_EXCEEDED
-        assert server.process.wait(30) == 0
+        assert server.process.wait(120) == 0
     finally:
         server.stop()
 
@@ -181,14 +181,14 @@ def test_a_stop_while_it_waits_for_a_first_version(tmp_path: Path):
     (tmp_path / "later").mkdir()
     server = Server(f"--model_base_path={tmp_path / 'later'}", "--model_name=later")
     try:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 300
         while "No versions of servable later found" not in server.log.read_text():
             assert time.monotonic() < until
             time.sleep(0.1)
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", server.port), timeout=1)
         server.process.terminate()
-        assert server.process.wait(30) == 0
+        assert server.process.wait(120) == 0
     finally:
         server.stop()
 

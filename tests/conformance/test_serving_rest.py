@@ -256,7 +256,7 @@ BOTH = {"inputs": [1.0], "instances": [1.0]}
         ),
         (
             f"{ZOO}:predict",
-            {"signature_name": "slow", "instances": [1.5]},
+            {"signature_name": "count", "instances": [1.5]},
             400,
             "Failed to process element: 0 of 'instances' list. Error: INVALID_ARGUMENT: JSON "
             "Value: 1.5 Type: Number is not of expected type: int32",
@@ -310,7 +310,7 @@ def test_a_scalar_can_be_had_in_columns(server: Server):
 
 
 def test_a_request_that_takes_too_long_is_a_gateway_timeout(server: Server):
-    body = {"signature_name": "slow", "instances": [2**31 - 1]}
+    body = {"signature_name": "wait", "instances": [1.0]}
     status, _ = server.post(f"{ZOO}:predict", body)
     assert status == 504
 

@@ -146,8 +146,8 @@ def test_a_new_version_takes_over_without_a_failed_call(changing: Server, model:
 def test_a_call_under_way_is_finished_before_its_version_goes(changing: Server, model: Model):
     model.publish("zoo", 1)
     model.configure()
-    slow = predict_request(model.name, {"turns": [2**31 - 1]}, signature="slow")
-    call = changing.prediction.Predict.future(slow, 4)
+    waiting = predict_request(model.name, {"x": [1.0]}, signature="wait")
+    call = changing.prediction.Predict.future(waiting, 10)
     time.sleep(0.3)
     model.publish("three", 2)
     model.wait_for(v1="UNLOADING", v2="AVAILABLE")
