@@ -177,6 +177,23 @@ def test_a_stop_finishes_the_calls_under_way_and_takes_no_more(tmp_path: Path):
         server.stop()
 
 
+def test_a_call_that_does_not_end_is_cut_off_after_the_grace(tmp_path: Path):
+    save_zoo(tmp_path / "zoo" / "1")
+    server = Server(
+        f"--model_base_path={tmp_path / 'zoo'}", "--model_name=zoo", "--stop_grace_seconds=1"
+    )
+    try:
+        server.wait_until_ready()
+        waiting = predict_request("zoo", {"x": [1.0]}, signature="wait")
+        call = server.prediction.Predict.future(waiting)
+        time.sleep(0.5)
+        server.process.terminate()
+        assert call.code() in {StatusCode.UNAVAILABLE, StatusCode.CANCELLED}
+        assert server.process.wait(120) == 0
+    finally:
+        server.stop()
+
+
 def test_a_stop_while_it_waits_for_a_first_version(tmp_path: Path):
     (tmp_path / "later").mkdir()
     server = Server(f"--model_base_path={tmp_path / 'later'}", "--model_name=later")

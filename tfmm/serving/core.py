@@ -143,13 +143,20 @@ class ServerCore:
             raise ServingError(Code.NOT_FOUND, f"Could not find any versions of model {spec.name}")
         return found
 
-    def stop(self) -> None:
-        """Drops all models, after the calls under way."""
+    def stop(self, end: float) -> bool:
+        """Drops all models, after the calls under way.
+
+        Args:
+          end: When to stop waiting for them, on the monotonic clock.
+
+        Returns:
+          Whether all are gone.
+        """
         self._stop.set()
         if self._poller.is_alive():
             self._poller.join()
-        for model in self._models.values():
-            model.stop()
+        gone = [model.stop(end) for model in self._models.values()]
+        return all(gone)
 
     def _base_paths(self) -> dict[str, Path]:
         return {m.name: Path(m.base_path) for m in self._config.model_config_list.config}

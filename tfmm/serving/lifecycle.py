@@ -128,15 +128,24 @@ class ServedModel:
         with self._changed:
             self._changed.wait(timeout_s)
 
-    def stop(self) -> None:
-        """Drops everything, after the calls under way."""
+    def stop(self, end: float) -> bool:
+        """Drops everything, after the calls under way.
+
+        Args:
+          end: When to stop waiting for them, on the monotonic clock.
+
+        Returns:
+          Whether all is gone.
+        """
         self.want({})
         with self._changed:
-            while any(v.state not in (State.START, State.END) for v in self._versions.values()):
-                self._changed.wait()
+            gone = self._changed.wait_for(
+                lambda: all(v.state in (State.START, State.END) for v in self._versions.values()),
+                timeout=max(0.0, end - time.monotonic()),
+            )
             self._stopping = True
             self._changed.notify_all()
-        self._thread.join()
+        return gone
 
     def _work(self) -> None:
         while True:

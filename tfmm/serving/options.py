@@ -62,6 +62,9 @@ class ServerOptions:
     grpc_max_threads: int = _flag(
         max(64, 4 * _CPUS), "gRPC calls that are worked on at a time; five times as many may wait."
     )
+    stop_grace_seconds: int = _flag(
+        25, "tfmm: how long a stop waits for the calls under way; the rest are cut off."
+    )
     enable_grpc_healthcheck_service: bool = _flag(False, "Serve grpc.health.v1.Health.")
     tensorflow_session_parallelism: int = _flag(
         0, "Threads of a session; 0 leaves it to TensorFlow."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
@@ -24,7 +25,8 @@ from tfmm.serving.status import ServingError, invalid
 from tfmm.serving.warmup import warm_up
 
 _LOG = logging.getLogger(__name__)
-_GRACE_S = 25.0
+# What is idle is closed in any case.
+_CLOSING_S = 5.0
 _WAITING_PER_THREAD = 5
 _INT32_MAX = 2**31 - 1
 
@@ -65,16 +67,21 @@ class ModelServer:
         """Whether `stop_soon` was called."""
         return self._stopping.is_set()
 
-    def wait(self) -> None:
-        """Returns after `stop_soon`, when the calls under way are answered and all is closed."""
+    def wait(self) -> bool:
+        """Returns after `stop_soon`, when the calls under way are answered and all is closed.
+
+        Returns:
+          False when a call took longer than the grace and still holds a thread.
+        """
         self._stopping.wait()
         _LOG.info("Stopping: calls under way are finished first")
-        ended = self._grpc.stop(_GRACE_S) if self._grpc else None
+        end = time.monotonic() + max(0, self._options.stop_grace_seconds)
+        ended = self._grpc.stop(end - time.monotonic()) if self._grpc else None
         if self._http:
-            self._http.stop(_GRACE_S)
+            self._http.stop(end - time.monotonic())
         if ended:
             ended.wait()
-        self._core.stop()
+        return self._core.stop(max(end, time.monotonic() + _CLOSING_S))
 
     def _load(self, name: str, version: int, path: Path) -> Servable:
         servable = Servable(name, version, path, settings=self._settings, metrics=self._metrics)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -50,7 +51,10 @@ def serve(saved_model: Path | None, options: ServerOptions) -> int:
     except ServingError as error:
         if not server.is_stopping:
             return _could_not_start(error)
-    server.wait()
+    if not server.wait():
+        # A call that nothing can end holds a thread, for which Python would wait.
+        sys.stderr.flush()
+        os._exit(0)
     return 0
 
 
