@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -99,6 +101,7 @@ class Session:
         self._outputs.clear()
         del self._session, self._graph
         gc.collect()
+        _return_memory()
 
     def _output(self, name: str) -> Any:
         output = self._outputs.get(name)
@@ -112,6 +115,12 @@ class Session:
                 ) from error
             self._outputs[name] = output
         return output
+
+
+def _return_memory() -> None:
+    """Gives freed memory back to the system, where the C library can: it keeps it by default."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _config(options: ServerOptions) -> Any:
