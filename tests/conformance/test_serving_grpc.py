@@ -688,7 +688,7 @@ def test_reflection_describes_the_services(server: Server):
     listed, described, absent = ask(
         iter(
             [
-                wanted(list_services="*"),
+                wanted(list_services=""),
                 wanted(file_containing_symbol=name),
                 wanted(file_containing_symbol="no.such.Thing"),
             ]

@@ -30,7 +30,7 @@ def declare(package: str, messages: Mapping[str, Sequence[Field]]) -> dict[str, 
       package: Their proto package.
       messages: For each message its fields: number, type and name. A type is a scalar's, a
         message's of the package or of google.protobuf's wrappers, with `repeated ` in front
-        where it is.
+        where it is, or `oneof ` where it is one of the message's oneof, `choice`.
     """
     file = descriptor_pb2.FileDescriptorProto(
         name=f"tfmm/{package}.proto",
@@ -41,13 +41,17 @@ def declare(package: str, messages: Mapping[str, Sequence[Field]]) -> dict[str, 
     for name, fields in messages.items():
         message = file.message_type.add(name=name)
         for number, kind, field in fields:
-            repeated, of = kind.startswith("repeated "), kind.removeprefix("repeated ")
+            how, _, of = kind.rpartition(" ")
             added = message.field.add(
                 name=field,
                 number=number,
-                label=_FIELD.LABEL_REPEATED if repeated else _FIELD.LABEL_OPTIONAL,
+                label=_FIELD.LABEL_REPEATED if how == "repeated" else _FIELD.LABEL_OPTIONAL,
                 type=_TYPES.get(of, _FIELD.TYPE_MESSAGE),
             )
+            if how == "oneof":
+                if not message.oneof_decl:
+                    message.oneof_decl.add(name="choice")
+                added.oneof_index = 0
             if of not in _TYPES:
                 added.type_name = f".{package}.{of}" if of in messages else f".google.protobuf.{of}"
     pool = descriptor_pool.DescriptorPool()

@@ -26,19 +26,19 @@ _MESSAGES = declare(
     {
         "ServerReflectionRequest": [
             (1, "string", "host"),
-            (3, "string", "file_by_filename"),
-            (4, "string", "file_containing_symbol"),
-            (5, "ExtensionRequest", "file_containing_extension"),
-            (6, "string", "all_extension_numbers_of_type"),
-            (7, "string", "list_services"),
+            (3, "oneof string", "file_by_filename"),
+            (4, "oneof string", "file_containing_symbol"),
+            (5, "oneof ExtensionRequest", "file_containing_extension"),
+            (6, "oneof string", "all_extension_numbers_of_type"),
+            (7, "oneof string", "list_services"),
         ],
         "ExtensionRequest": [(1, "string", "containing_type"), (2, "int32", "extension_number")],
         "ServerReflectionResponse": [
             (1, "string", "valid_host"),
             (2, "ServerReflectionRequest", "original_request"),
-            (4, "FileDescriptorResponse", "file_descriptor_response"),
-            (6, "ListServiceResponse", "list_services_response"),
-            (7, "ErrorResponse", "error_response"),
+            (4, "oneof FileDescriptorResponse", "file_descriptor_response"),
+            (6, "oneof ListServiceResponse", "list_services_response"),
+            (7, "oneof ErrorResponse", "error_response"),
         ],
         "FileDescriptorResponse": [(1, "repeated bytes", "file_descriptor_proto")],
         "ListServiceResponse": [(1, "repeated ServiceResponse", "service")],
@@ -93,18 +93,19 @@ class _Reflection:
 
     def _fill(self, request: Any, response: Any) -> None:
         try:
-            if request.file_containing_symbol:
-                file = self._file_of(request.file_containing_symbol)
-            elif request.file_by_filename:
-                file = self._file_named(request.file_by_filename)
-            elif request.list_services:
-                for name in (*self._services, _SERVICE):
-                    response.list_services_response.service.add(name=name)
-                return
-            else:
-                response.error_response.error_code = _UNIMPLEMENTED
-                response.error_response.error_message = "extensions are not reflected"
-                return
+            match request.WhichOneof("choice"):
+                case "file_containing_symbol":
+                    file = self._file_of(request.file_containing_symbol)
+                case "file_by_filename":
+                    file = self._file_named(request.file_by_filename)
+                case "list_services":
+                    for name in (*self._services, _SERVICE):
+                        response.list_services_response.service.add(name=name)
+                    return
+                case _:
+                    response.error_response.error_code = _UNIMPLEMENTED
+                    response.error_response.error_message = "extensions are not reflected"
+                    return
         except KeyError as error:
             response.error_response.error_code = _NOT_FOUND
             response.error_response.error_message = str(error.args[0])
