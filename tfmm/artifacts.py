@@ -224,15 +224,19 @@ def load_model(path: str | Path) -> LoadedModel:
       TfmmError: There is no SavedModel, or the package of one of its ops cannot be imported.
     """
     version = latest_version(Path(path))
-    _register_ops(version)
+    register_ops(version)
     try:
         return LoadedModel(version)
     except (OSError, tf.errors.OpError) as error:
         raise TfmmError(f"{version}: expected a whole SavedModel, received: {error}") from error
 
 
-def _register_ops(version: Path) -> None:
-    """Imports the packages whose ops a model holds; core TensorFlow's are there already."""
+def register_ops(version: Path) -> None:
+    """Imports the packages whose ops a model holds; core TensorFlow's are there already.
+
+    Raises:
+      TfmmError: One of them cannot be imported, or there is no SavedModel.
+    """
     foreign = [op for op in ops_of(version) if not hasattr(tf.raw_ops, op)]
     packages = {"scann" if op.startswith("Scann>") else "tensorflow_text" for op in foreign}
     for package in sorted(packages):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any, get_args
@@ -11,6 +12,7 @@ import click
 from tfmm import __version__
 from tfmm.config import IndexKind, Strategy, load_config
 from tfmm.errors import RequirementMissedError, TfmmError
+from tfmm.serving.options import ServerOptions, boolean_flags
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -164,3 +166,34 @@ def inspect(saved_model: Path, stock: bool) -> None:
     from tfmm.workflows.inspect import inspect as run_inspect  # noqa: PLC0415
 
     click.echo(run_inspect(saved_model, stock=stock))
+
+
+class _FlagsOfServing(click.Command):
+    """Takes TensorFlow Serving's flags, of which a boolean one may stand without a value."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        bare = {f"--{name}" for name in boolean_flags()}
+        return super().parse_args(ctx, [f"{a}=true" if a in bare else a for a in args])
+
+
+def _server_flags(command: Any) -> Any:
+    for field in reversed(dataclasses.fields(ServerOptions)):
+        kind = bool if field.name in boolean_flags() else type(field.default)
+        command = click.option(
+            f"--{field.name}",
+            type=kind,
+            default=field.default,
+            show_default=field.default not in (None, ""),
+            help=field.metadata["help"],
+        )(command)
+    return command
+
+
+@main.command(cls=_FlagsOfServing)
+@click.argument("saved_model", type=FOLDER, required=False)
+@_server_flags
+def serve(saved_model: Path | None, **flags: Any) -> None:
+    """Serve SAVED_MODEL, or the models that the flags name, as TensorFlow Serving does."""
+    from tfmm.workflows.serve import serve as run_serve  # noqa: PLC0415
+
+    sys.exit(run_serve(saved_model, ServerOptions(**flags)))

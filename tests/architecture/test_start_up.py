@@ -17,7 +17,15 @@ def python(program: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     "module",
-    ["tfmm", "tfmm.cli", "tfmm.config", "tfmm.errors", "tfmm.metrics", "tfmm.records.schema"],
+    [
+        "tfmm",
+        "tfmm.cli",
+        "tfmm.config",
+        "tfmm.errors",
+        "tfmm.metrics",
+        "tfmm.records.schema",
+        "tfmm.serving.settings",
+    ],
 )
 def test_it_loads_without_tensorflow(module: str):
     done = python(
@@ -55,7 +63,9 @@ def test_a_name_that_is_not_public_is_an_attribute_error():
         getattr(importlib.import_module("tfmm"), "nothing")  # noqa: B009 - the lookup is the test
 
 
-@pytest.mark.parametrize("command", [["--help"], ["search", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "command", [["--help"], ["search", "--help"], ["serve", "--help"], ["--version"]]
+)
 def test_the_command_line_starts_quietly(command: list[str]):
     done = subprocess.run(
         [sys.executable, "-W", "default", "-m", "tfmm", *command],

@@ -17,6 +17,7 @@ from tfmm.data.store import ROW, Arrays, FeatureStore
 from tfmm.errors import TfmmError
 
 MEDIA = ("text", "image", "audio")
+_MIXED = 1.6
 Rows = npt.NDArray[np.int64]
 # AutoGraph has nothing to convert here, and cannot read `match`.
 do_not_convert = tf.autograph.experimental.do_not_convert
@@ -240,7 +241,9 @@ def _streams(config: Config, pairs: Pairs, stores: Stores, batch_size: int) -> l
         _log_stream(quota, modalities, pairs.take(rows), (stores.queries, mean_weight))
         for quota, (modalities, rows) in zip(quotas, groups, strict=True)
     ]
-    for quota, side in zip(_quotas([1.0] * len(sides), for_catalogue), sides, strict=True):
+    # Mixed queries are the hardest.
+    sizes = [1.0 if len(side) == 1 else _MIXED for side in sides]
+    for quota, side in zip(_quotas(sizes, for_catalogue), sides, strict=True):
         is_mixed = len(side) > 1
         streams.append(
             _change_stream(quota, stores) if is_mixed else _catalogue_stream(quota, side, stores)

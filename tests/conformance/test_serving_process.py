@@ -1,0 +1,291 @@
+"""Starting and ending a model server: flags, exit statuses, signals, TLS."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc import StatusCode
+from serving_models import save_half_plus, save_zoo
+from serving_process import ROOT, Server, command, free_port, predict_request, running
+from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+FAILED = 255
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("served") / "half"
+    save_half_plus(folder / "1", 2.0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def failures(
+    half: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[int, str, str]]:
+    """Servers that cannot start, all at the same time: status, stdout and stderr of each."""
+    folder = tmp_path_factory.mktemp("failures")
+    (folder / "bad.pbtxt").write_text("improper config")
+    model = f'name: "half" base_path: "{half}" model_platform: "tensorflow"'
+    label = 'version_labels { key: "stable" value: 1 }'
+    (folder / "label.pbtxt").write_text(f"model_config_list {{ config {{ {model} {label} }} }}")
+    (folder / "batching.pbtxt").write_text(
+        "max_batch_size { value: 8 } allowed_batch_sizes: 4 allowed_batch_sizes: 6"
+    )
+    (folder / "broken" / "1").mkdir(parents=True)
+    base = f"--model_base_path={half}"
+    taken = socket.create_server(("127.0.0.1", 0))
+    flags = {
+        "nothing": [],
+        "bad": [f"--model_config_file={folder / 'bad.pbtxt'}"],
+        "absent": [f"--model_config_file={folder / 'absent.pbtxt'}"],
+        "label": [f"--model_config_file={folder / 'label.pbtxt'}"],
+        "unbatched": [base, f"--batching_parameters_file={folder / 'batching.pbtxt'}"],
+        "sizes": [
+            base, "--enable_batching", f"--batching_parameters_file={folder / 'batching.pbtxt'}"
+        ],
+        "broken": [
+            "--model_name=m", f"--model_base_path={folder / 'broken'}", "--max_num_load_retries=0"
+        ],
+        "relative": ["--model_name=m", "--model_base_path=a/b"],
+        "empty": [
+            "--model_name=m", f"--model_base_path={folder / 'broken' / '1'}",
+            "--fail_if_no_model_versions_found",
+        ],
+        "taken": [base, f"--port={taken.getsockname()[1]}"],
+        "no folder": [str(folder / "nothing")],
+    }  # fmt: skip
+    processes = {
+        name: subprocess.Popen(
+            command(f"--port={free_port()}", *given),
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for name, given in flags.items()
+    }  # fmt: skip
+    ended = {}
+    with taken:
+        for name, process in processes.items():
+            try:
+                out, err = process.communicate(timeout=300)
+            finally:
+                process.kill()
+            out, err = (text.replace(str(folder), "F") for text in (out, err))
+            ended[name] = (process.returncode, out, err)
+    return ended
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "nothing",
+            "INVALID_ARGUMENT: Both server_options.model_base_path and "
+            "server_options.model_config_file are empty!",
+        ),
+        ("bad", "INVALID_ARGUMENT: Invalid protobuf file: 'F/bad.pbtxt'"),
+        ("absent", "NOT_FOUND: F/absent.pbtxt; No such file or directory"),
+        (
+            "label",
+            "FAILED_PRECONDITION: Request to assign label to version 1 of model half, which is "
+            "not currently available for inference",
+        ),
+        (
+            "unbatched",
+            "INVALID_ARGUMENT: server_options.batching_parameters_file is set without setting "
+            "server_options.enable_batching to true.",
+        ),
+        (
+            "sizes",
+            "INVALID_ARGUMENT: Last entry in allowed_batch_sizes must match max_batch_size; last "
+            "entry was 6; expected 8",
+        ),
+        (
+            "broken",
+            "UNKNOWN: 1 servable(s) did not become available: {{{name: m version: 1} due to "
+            "error: NOT_FOUND: Could not find SavedModel .pb or .pbtxt at supplied export "
+            "directory path: F/broken/1}, }",
+        ),
+        (
+            "relative",
+            "INVALID_ARGUMENT: Expected model m to have an absolute path or URI; got "
+            "base_path()=a/b",
+        ),
+        (
+            "empty",
+            "NOT_FOUND: Unable to find a numerical version path for servable m at: F/broken/1",
+        ),
+    ],
+)
+def test_a_server_that_cannot_start_says_why_on_stdout(failures, name: str, text: str):
+    code, out, _ = failures[name]
+    assert (code, out) == (FAILED, f"Failed to start server. Error: {text}\n")
+
+
+def test_a_bad_text_proto_is_named_on_stderr(failures):
+    _, _, err = failures["bad"]
+    assert "Error parsing text-format tensorflow.serving.ModelServerConfig: 1:" in err
+
+
+def test_a_port_that_is_taken_is_an_error(failures):
+    code, out, _ = failures["taken"]
+    assert code == FAILED
+    assert "Failed to BuildAndStart gRPC server at 0.0.0.0:" in out
+
+
+def test_a_folder_that_is_none_is_one_line(failures):
+    code, out, err = failures["no folder"]
+    assert (code, out) == (2, "")
+    assert err == (
+        "tfmm: F/nothing: expected a SavedModel or a folder of its versions, found neither\n"
+    )
+
+
+def test_people_serve_a_folder_and_its_name_is_the_models(half: Path):
+    server = Server(str(half))
+    try:
+        server.wait_until_ready()
+        assert server.predict("half", {"x": [2.0]})["y"] == [3.0]
+    finally:
+        assert server.stop() == 0
+
+
+def test_a_stop_finishes_the_calls_under_way_and_takes_no_more(tmp_path: Path):
+    save_zoo(tmp_path / "zoo" / "1")
+    server = Server(f"--model_base_path={tmp_path / 'zoo'}", "--model_name=zoo")
+    try:
+        server.wait_until_ready()
+        waiting = predict_request("zoo", {"x": [1.0]}, signature="wait")
+        call = server.prediction.Predict.future(waiting, 6)
+        time.sleep(0.5)
+        server.process.terminate()
+        time.sleep(0.5)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.rest_port), timeout=1)
+        with pytest.raises(grpc.RpcError) as refused:
+            server.predict("zoo", {"text": ["red"]}, timeout=1)
+        assert refused.value.code() == StatusCode.UNAVAILABLE
+        # It was cut by its own deadline, not by the stop.
+        assert call.code() == StatusCode.DEADLINE_EXCEEDED
+        assert server.process.wait(120) == 0
+    finally:
+        server.stop()
+
+
+def test_a_call_that_does_not_end_is_cut_off_after_the_grace(tmp_path: Path):
+    save_zoo(tmp_path / "zoo" / "1")
+    server = Server(
+        f"--model_base_path={tmp_path / 'zoo'}", "--model_name=zoo", "--stop_grace_seconds=1"
+    )
+    try:
+        server.wait_until_ready()
+        waiting = predict_request("zoo", {"x": [1.0]}, signature="wait")
+        call = server.prediction.Predict.future(waiting)
+        time.sleep(0.5)
+        server.process.terminate()
+        assert call.code() in {StatusCode.UNAVAILABLE, StatusCode.CANCELLED}
+        assert server.process.wait(120) == 0
+    finally:
+        server.stop()
+
+
+def test_a_stop_while_it_waits_for_a_first_version(tmp_path: Path):
+    (tmp_path / "later").mkdir()
+    server = Server(f"--model_base_path={tmp_path / 'later'}", "--model_name=later")
+    try:
+        until = time.monotonic() + 300
+        while "No versions of servable later found" not in server.log.read_text():
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.port), timeout=1)
+        server.process.terminate()
+        assert server.process.wait(120) == 0
+    finally:
+        server.stop()
+
+
+# --- TLS -----------------------------------------------------------------------------------------
+
+
+def openssl(folder: Path, *words: str) -> None:
+    subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An authority `ca`, and keys with its certificates for `server` and `client`."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make certificates with")
+    folder = tmp_path_factory.mktemp("secrets")
+    new = ("req", "-newkey", "rsa:2048", "-nodes")
+    openssl(
+        folder,
+        *new,
+        "-x509",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=ca",
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.crt",
+    )
+    (folder / "names").write_text("subjectAltName=DNS:localhost")
+    for name in ("server", "client"):
+        openssl(
+            folder, *new, "-subj", "/CN=localhost", "-keyout", f"{name}.key", "-out", f"{name}.csr"
+        )
+        openssl(
+            folder, "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key",
+            "-CAcreateserial", "-days", "2", "-extfile", "names", "-out", f"{name}.crt",
+        )  # fmt: skip
+    return folder
+
+
+def ssl_config(secrets: Path, *, verify: bool) -> str:
+    def quoted(name: str) -> str:
+        return (secrets / name).read_text().replace("\n", "\\n")
+
+    return (
+        f'server_key: "{quoted("server.key")}" server_cert: "{quoted("server.crt")}" '
+        f'custom_ca: "{quoted("ca.crt")}" client_verify: {str(verify).lower()}'
+    )
+
+
+def code_of(channel: grpc.Channel) -> StatusCode:
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    with channel:
+        try:
+            stub.Predict(predict_request("half", {"x": [2.0]}), 10)
+        except grpc.RpcError as error:
+            return error.code()
+    return StatusCode.OK
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_tls_and_mutual_tls(half: Path, secrets: Path, tmp_path: Path, verify: bool):
+    config = tmp_path / "ssl.pbtxt"
+    config.write_text(ssl_config(secrets, verify=verify))
+    authority, key, certificate = (
+        (secrets / name).read_bytes() for name in ("ca.crt", "client.key", "client.crt")
+    )
+    with running(
+        f"--model_base_path={half}", "--model_name=half", f"--ssl_config_file={config}"
+    ) as server:
+        address = f"localhost:{server.port}"
+        anonymous = grpc.ssl_channel_credentials(authority)
+        known = grpc.ssl_channel_credentials(authority, key, certificate)
+        refused = StatusCode.UNAVAILABLE
+        assert code_of(grpc.insecure_channel(address)) == refused
+        assert code_of(grpc.secure_channel(address, known)) == StatusCode.OK
+        without = refused if verify else StatusCode.OK
+        assert code_of(grpc.secure_channel(address, anonymous)) == without
+        # REST stays plain.
+        assert server.post("/v1/models/half:predict", {"instances": [2.0]})[0] == 200

@@ -1,0 +1,176 @@
+"""The model server: options in, ports out, and an orderly end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent import futures
+from pathlib import Path
+
+import grpc
+from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+
+from tfmm.serving import grpc_health, grpc_reflection
+from tfmm.serving.core import ServerCore
+from tfmm.serving.grpc_services import ModelService, PredictionService
+from tfmm.serving.handlers import Handlers
+from tfmm.serving.http_server import HttpServer
+from tfmm.serving.metrics import Metrics
+from tfmm.serving.rest import RestApi
+from tfmm.serving.servable import Servable
+from tfmm.serving.settings import Settings, read_models
+from tfmm.serving.status import ServingError, invalid
+from tfmm.serving.warmup import warm_up
+
+_LOG = logging.getLogger(__name__)
+# What is idle is closed in any case.
+_CLOSING_S = 5.0
+_WAITING_PER_THREAD = 5
+_INT32_MAX = 2**31 - 1
+
+
+class ModelServer:
+    """Serves models by gRPC and REST."""
+
+    def __init__(self, settings: Settings) -> None:
+        options = settings.options
+        self._settings, self._options = settings, options
+        self._stopping = threading.Event()
+        self._metrics = Metrics()
+        self._core = ServerCore(options, self._load)
+        self._grpc: grpc.Server | None = None
+        self._http: HttpServer | None = None
+
+    def start(self) -> None:
+        """Loads the first models, then opens the ports.
+
+        Raises:
+          ServingError: A model did not become available, or a port is taken.
+        """
+        self._core.start(self._settings.models, lambda: not self._stopping.is_set())
+        handlers = Handlers(
+            self._core, check_method=self._options.enable_signature_method_name_check
+        )
+        self._grpc = self._start_grpc(handlers)
+        self._http = self._start_rest(handlers)
+        if self._options.model_config_file and self._options.model_config_file_poll_wait_seconds:
+            threading.Thread(target=self._reread_config, name="config", daemon=True).start()
+
+    def stop_soon(self) -> None:
+        """Asks `wait` to return; may be called by a signal handler."""
+        self._stopping.set()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether `stop_soon` was called."""
+        return self._stopping.is_set()
+
+    def wait(self) -> bool:
+        """Returns after `stop_soon`, when the calls under way are answered and all is closed.
+
+        Returns:
+          False when a call took longer than the grace and still holds a thread.
+        """
+        self._stopping.wait()
+        _LOG.info("Stopping: calls under way are finished first")
+        end = time.monotonic() + max(0, self._options.stop_grace_seconds)
+        ended = self._grpc.stop(end - time.monotonic()) if self._grpc else None
+        if self._http:
+            self._http.stop(end - time.monotonic())
+        if ended:
+            ended.wait()
+        return self._core.stop(max(end, time.monotonic() + _CLOSING_S))
+
+    def _load(self, name: str, version: int, path: Path) -> Servable:
+        servable = Servable(name, version, path, settings=self._settings, metrics=self._metrics)
+        try:
+            if self._options.enable_model_warmup:
+                warm_up(servable, max(1, self._options.num_request_iterations_for_warmup))
+        except ServingError:
+            servable.close()
+            raise
+        return servable
+
+    def _start_grpc(self, handlers: Handlers) -> grpc.Server:
+        options = self._options
+        threads = max(1, options.grpc_max_threads)
+        server = grpc.server(
+            futures.ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
+            options=_channel_options(options.grpc_channel_arguments),
+            maximum_concurrent_rpcs=threads * _WAITING_PER_THREAD,
+        )
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+            PredictionService(handlers, self._metrics), server
+        )
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(handlers), server)
+        grpc_reflection.add_to(server)
+        if options.enable_grpc_healthcheck_service:
+            grpc_health.add_to(server, self._stopping)
+        addresses = [f"0.0.0.0:{options.port}"] if options.port else []
+        if options.grpc_socket_path:
+            addresses.append(f"unix:{options.grpc_socket_path}")
+        for address in addresses:
+            self._bind(server, address)
+            _LOG.info("Running gRPC ModelServer at %s ...", address)
+        server.start()
+        return server
+
+    def _bind(self, server: grpc.Server, address: str) -> None:
+        secure = self._settings.credentials is not None and not address.startswith("unix:")
+        try:
+            if secure:
+                server.add_secure_port(address, self._settings.credentials)
+            else:
+                server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise invalid(f"Failed to BuildAndStart gRPC server at {address}: {error}") from error
+
+    def _start_rest(self, handlers: Handlers) -> HttpServer | None:
+        options = self._options
+        if options.rest_api_port == 0:
+            return None
+        if options.rest_api_port == options.port:
+            _LOG.error(
+                "--rest_api_port cannot be same as --port. Please use a different port for "
+                "HTTP/REST API. Skipped exporting HTTP/REST API."
+            )
+            return None
+        api = RestApi(
+            handlers,
+            self._metrics,
+            timeout_ms=options.rest_api_timeout_in_ms,
+            cors=options.rest_api_enable_cors_support,
+            prometheus_path=self._settings.prometheus_path,
+        )
+        where = f"localhost:{options.rest_api_port}"
+        try:
+            server = HttpServer(options.rest_api_port, api, options.rest_api_num_threads)
+        except OSError as error:
+            _LOG.error("Failed to start HTTP Server at %s: %s", where, error)
+            return None
+        server.start()
+        _LOG.info("Exporting HTTP/REST API at:%s ...", where)
+        return server
+
+    def _reread_config(self) -> None:
+        is_wanted: Callable[[], bool] = lambda: not self._stopping.is_set()  # noqa: E731
+        while not self._stopping.wait(self._options.model_config_file_poll_wait_seconds):
+            try:
+                self._core.reload(read_models(self._options), is_wanted)
+            except ServingError as error:
+                _LOG.error("Could not take over %s: %s", self._options.model_config_file, error)
+
+
+def _channel_options(arguments: str) -> list[tuple[str, int | str]]:
+    """Options of gRPC, later ones over earlier ones; numbers are passed as numbers."""
+    options: dict[str, int | str] = {
+        "grpc.max_receive_message_length": _INT32_MAX,
+        "grpc.max_send_message_length": -1,
+        "grpc.so_reuseport": 0,
+    }
+    for pair in filter(None, arguments.split(",")):
+        key, _, value = pair.partition("=")
+        options[key] = int(value) if value.lstrip("-").isdecimal() else value
+    return list(options.items())
