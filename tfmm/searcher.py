@@ -113,3 +113,5 @@ def without(query: Query, modality: Modality) -> Query:
             return replace(query, audio=b"")
         case "history":
             return replace(query, history=())
+        case "id":
+            return query  # products have it alone
