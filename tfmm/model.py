@@ -288,11 +288,11 @@ class _Side:
     def asks_by(self, modality: str) -> tf.Tensor:
         """Which rows a modality's softmax takes, [B] of 0 and 1.
 
-        Words say what is wanted, also of a mixture. A photo does so where it stands alone: beside
-        words it shows something else, which the words change.
+        Words, typed or spoken, say what is wanted, also of a mixture. A photo does so where it
+        stands alone: beside words it shows something else, which the words change.
         """
         own = self.alone[modality].has
         if modality == "text":
-            return own
+            return tf.maximum(own, self.alone["audio"].has) if "audio" in self.alone else own
         count = tf.add_n([part.has for part in self.alone.values()])
         return own * tf.cast(count < 1.5, tf.float32)

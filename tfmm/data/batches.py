@@ -17,7 +17,7 @@ from tfmm.data.store import ROW, Arrays, FeatureStore
 from tfmm.errors import TfmmError
 
 MEDIA = ("text", "image", "audio")
-_MIXED = 1.6
+_MIXED = 2.2
 Rows = npt.NDArray[np.int64]
 # AutoGraph has nothing to convert here, and cannot read `match`.
 do_not_convert = tf.autograph.experimental.do_not_convert
