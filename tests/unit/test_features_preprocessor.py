@@ -121,7 +121,7 @@ def test_what_a_tower_does_not_read_is_left_out():
     raw = {"text": strings("red"), "image": strings(PHOTO), "audio": strings(VOICE)}
     made = preprocessor('tower.query=["image"]').query(raw)
     assert set(made) == {"row", "image/row", "image/pixels"}
-    made = preprocessor('image.handle=""').query(raw)
+    made = preprocessor('image.handle=""', "tower.late.image=0.0").query(raw)
     assert not [name for name in made if name.startswith("image")]
     made = preprocessor().product({"title": strings("red"), "audio": strings(VOICE)})
     assert not [name for name in made if name.startswith("audio")]
