@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
 
-from tfmm.sampling import sampling_probability
+import tfmm  # isort: skip # noqa: F401 - selects legacy Keras before TensorFlow
+import tensorflow as tf
+
+from tfmm.sampling import SampledSoftmax, expected_counts, sampling_probability
 
 
 def test_one_source_shows_a_product_as_often_as_it_holds_it():
@@ -15,3 +18,20 @@ def test_sources_mix_by_their_share_of_the_batch_and_not_by_their_size():
     np.testing.assert_allclose(probability, [0.45 + 0.4 / 3, 0.15 + 0.4 / 3, 0.4 / 3], rtol=1e-6)
     assert probability.sum() == pytest.approx(1.0)
     assert probability.dtype == np.float32
+
+
+def test_a_product_is_expected_from_the_batch_and_from_the_uniform_draw():
+    counts = expected_counts(np.array([0.5, 0.5, 0.0, 0.0], np.float32), batch=8, uniform=2)
+    np.testing.assert_allclose(counts, [4.5, 4.5, 0.5, 0.5])
+    assert expected_counts(np.array([1.0, 0.0], np.float32), batch=8, uniform=0).min() > 0
+
+
+def test_negatives_are_corrected_and_positives_are_not():
+    log_count = tf.math.log([2.0, 0.5, 4.0])
+    scores = tf.constant([[1.0, 0.2, -0.3], [0.1, 0.4, 0.9]])
+    labels = tf.constant([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    first = np.exp(1.0) / (np.exp(1.0) + np.exp(0.2) / 0.5 + np.exp(-0.3) / 4.0)
+    second = np.exp(0.9) / (np.exp(0.1) / 2.0 + np.exp(0.4) / 0.5 + np.exp(0.9))
+    loss = SampledSoftmax(log_count)
+    found = float(loss(labels, scores, sample_weight=tf.constant([1.0, 3.0])))
+    assert found == pytest.approx(-np.log(first) - 3.0 * np.log(second), rel=1e-5)
