@@ -295,6 +295,8 @@ class TrainConfig:
       next_items: Places a step, within the histories of the batch, whose next product is predicted
         too; 0 for none.
       log_q: Whether logits are corrected by the item's sampling probability.
+      log_q_positive: Whether the positive's logit is corrected like those of negatives. Gradients
+        are then not those of the full softmax, and popular products count less.
       checkpoint_steps: Steps between checkpoints.
       validate_steps: Steps between validations; 0 for once an epoch.
       patience: Validations without a better recall before training stops; 0 never stops early.
@@ -316,6 +318,7 @@ class TrainConfig:
     uniform_negatives: int = 0
     next_items: int = 0
     log_q: bool = True
+    log_q_positive: bool = False
     checkpoint_steps: int = 200
     validate_steps: int = 0
     patience: int = 3

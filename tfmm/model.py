@@ -201,7 +201,8 @@ class TwoTower(tfrs.Model):
         self, queries: tf.Tensor, candidates: _Candidates, weight: tf.Tensor, counts: tf.Tensor
     ) -> tf.Tensor:
         """Sum of the weighted cross-entropies; candidate i is query i's positive."""
-        loss = SampledSoftmax(self._log_counts(candidates, counts))
+        log_counts = self._log_counts(candidates, counts)
+        loss = SampledSoftmax(log_counts, positive=self._config.log_q_positive)
         # The task needs AutoGraph; the rest of the step would only be traced more slowly by it.
         task = tf.function(tfrs.tasks.Retrieval(loss, remove_accidental_hits=True))
         return task(

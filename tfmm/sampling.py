@@ -59,13 +59,15 @@ class SampledSoftmax(keras.losses.Loss):
 
     Args:
       log_count: Logarithm of the expected count of each candidate, float32 [C].
+      positive: Whether the positive is corrected all the same, as Yi et al. do.
     """
 
-    def __init__(self, log_count: tf.Tensor) -> None:
+    def __init__(self, log_count: tf.Tensor, *, positive: bool = False) -> None:
         super().__init__(reduction="sum", name="sampled_softmax")
         self._log_count = log_count
+        self._spared = 0.0 if positive else 1.0
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """Labels and scores `[Q, C]`, one positive a row, to cross-entropies `[Q]`."""
-        logits = y_pred - self._log_count * (1.0 - y_true)
+        logits = y_pred - self._log_count * (1.0 - self._spared * y_true)
         return tf.nn.softmax_cross_entropy_with_logits(y_true, logits)

@@ -35,3 +35,8 @@ def test_negatives_are_corrected_and_positives_are_not():
     loss = SampledSoftmax(log_count)
     found = float(loss(labels, scores, sample_weight=tf.constant([1.0, 3.0])))
     assert found == pytest.approx(-np.log(first) - 3.0 * np.log(second), rel=1e-5)
+    logits = scores - log_count
+    every = tf.nn.softmax_cross_entropy_with_logits(labels, logits).numpy() @ [1.0, 3.0]
+    both = SampledSoftmax(log_count, positive=True)
+    found = float(both(labels, scores, sample_weight=tf.constant([1.0, 3.0])))
+    assert found == pytest.approx(every, rel=1e-5)
