@@ -106,23 +106,23 @@ train: $(RUN)/.exported ## Generate, prepare, train, export and evaluate the dem
 evaluate: setup ## Evaluate the newest published model again.
 	$(TFMM) evaluate $(MODEL) $(PREPARED)
 
+# What a recipe of real data does: its name, the variable of its folder, its files, how to evaluate.
+define real-data
+	@test -n "$($(2))" || { echo "make $(1): expected $(2)=folder of $(3), received nothing" >&2; exit 2; }
+	$(BIN)/python -m pipelines.$(1) $($(2)) data/$(1)
+	$(TFMM) prepare data/$(1) data/$(1)-prepared --recipe pipelines/$(1).toml
+	$(TFMM) train data/$(1)-prepared --recipe pipelines/$(1).toml --run runs/$(1) --strategy $(STRATEGY) $(if $(RESTART),--restart)
+	$(TFMM) export runs/$(1) data/$(1)-prepared
+	$(TFMM) evaluate saved_models/$(1) data/$(1)-prepared $(4)
+endef
+
 .PHONY: hm
 hm: setup ## Train on the H&M files in the folder HM=...
-	@test -n "$(HM)" || { echo "make hm: expected HM=folder of the H&M files, received nothing" >&2; exit 2; }
-	$(BIN)/python -m pipelines.hm $(HM) data/hm
-	$(TFMM) prepare data/hm data/hm-prepared --recipe pipelines/hm.toml
-	$(TFMM) train data/hm-prepared --recipe pipelines/hm.toml --run runs/hm --strategy $(STRATEGY) $(if $(RESTART),--restart)
-	$(TFMM) export runs/hm data/hm-prepared
-	$(TFMM) evaluate saved_models/hm data/hm-prepared
+	$(call real-data,hm,HM,the H&M files)
 
 .PHONY: beauty
 beauty: setup ## Train next-item prediction on the Amazon Beauty files in the folder BEAUTY=...
-	@test -n "$(BEAUTY)" || { echo "make beauty: expected BEAUTY=folder of the Amazon Beauty files, received nothing" >&2; exit 2; }
-	$(BIN)/python -m pipelines.beauty $(BEAUTY) data/beauty
-	$(TFMM) prepare data/beauty data/beauty-prepared --recipe pipelines/beauty.toml
-	$(TFMM) train data/beauty-prepared --recipe pipelines/beauty.toml --run runs/beauty --strategy $(STRATEGY) $(if $(RESTART),--restart)
-	$(TFMM) export runs/beauty data/beauty-prepared
-	$(TFMM) evaluate saved_models/beauty data/beauty-prepared --json runs/beauty/evaluation.json
+	$(call real-data,beauty,BEAUTY,the Amazon Beauty files,--json runs/beauty/evaluation.json)
 
 FASHION_DIRECTIONS := text-to-photo photo-to-text
 
@@ -139,21 +139,11 @@ fashion: setup ## Train on the fashion photos and names in the folder FASHION=..
 
 .PHONY: barista
 barista: setup ## Train on the spoken drink orders in the folder SPEECH=...
-	@test -n "$(SPEECH)" || { echo "make barista: expected SPEECH=folder of the speech files, received nothing" >&2; exit 2; }
-	$(BIN)/python -m pipelines.barista $(SPEECH) data/barista
-	$(TFMM) prepare data/barista data/barista-prepared --recipe pipelines/barista.toml
-	$(TFMM) train data/barista-prepared --recipe pipelines/barista.toml --run runs/barista --strategy $(STRATEGY) $(if $(RESTART),--restart)
-	$(TFMM) export runs/barista data/barista-prepared
-	$(TFMM) evaluate saved_models/barista data/barista-prepared --json runs/barista/evaluation.json
+	$(call real-data,barista,SPEECH,the speech files,--json runs/barista/evaluation.json)
 
 .PHONY: chinese
 chinese: setup ## Train on the Taobao titles in the folder CHINESE=...
-	@test -n "$(CHINESE)" || { echo "make chinese: expected CHINESE=folder of the Chinese files, received nothing" >&2; exit 2; }
-	$(BIN)/python -m pipelines.chinese $(CHINESE) data/chinese
-	$(TFMM) prepare data/chinese data/chinese-prepared --recipe pipelines/chinese.toml
-	$(TFMM) train data/chinese-prepared --recipe pipelines/chinese.toml --run runs/chinese --strategy $(STRATEGY) $(if $(RESTART),--restart)
-	$(TFMM) export runs/chinese data/chinese-prepared
-	$(TFMM) evaluate saved_models/chinese data/chinese-prepared --json runs/chinese/evaluation.json
+	$(call real-data,chinese,CHINESE,the Chinese files,--json runs/chinese/evaluation.json)
 
 # --- checks -------------------------------------------------------------------------------------
 

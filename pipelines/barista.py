@@ -15,7 +15,6 @@ in the slice "entry heard" where another clip that was trained on asks for the s
 
 from __future__ import annotations
 
-import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from typing import Any
 import click
 import pyarrow as pa
 
-from pipelines.tables import JUDGMENT, Table, read_parquet, write_dataset
+from pipelines.tables import JUDGMENT, Table, listed, read_parquet, sentences, write_dataset
 from tfmm.errors import TfmmError
 
 FOLDS, TEST_FOLD = 5, 0
@@ -178,12 +177,9 @@ def _queries(orders: Iterator[Order], heard: set[str]) -> Rows:
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
 def main(source: Path, out: Path) -> None:
     """Turn the drink orders of SPEECH_FOLDER into the dataset folder OUT."""
-    try:
+    with sentences("pipelines.barista"):
         counts = convert(source, out)
-    except TfmmError as error:
-        click.echo(f"pipelines.barista: {error}", err=True)
-        sys.exit(2)
-    click.echo(f"{out}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+    click.echo(listed(out, counts))
 
 
 if __name__ == "__main__":

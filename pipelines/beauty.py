@@ -16,7 +16,6 @@ files (research only) goes with what is made of them.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,7 +25,7 @@ from typing import Any
 import click
 import pyarrow as pa
 
-from pipelines.tables import JUDGMENT, Table, read_csv, read_lines, write_dataset
+from pipelines.tables import JUDGMENT, Table, listed, read_csv, read_lines, sentences, write_dataset
 from tfmm.errors import TfmmError
 
 LAST_DAY = datetime(2014, 7, 23, tzinfo=UTC)
@@ -151,12 +150,9 @@ def _sequences(path: Path, items: frozenset[str]) -> Iterator[Purchases]:
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
 def main(source: Path, out: Path) -> None:
     """Turn the Beauty files of BEAUTY_FOLDER into the dataset folder OUT."""
-    try:
+    with sentences("pipelines.beauty"):
         counts = convert(source, out)
-    except TfmmError as error:
-        click.echo(f"pipelines.beauty: {error}", err=True)
-        sys.exit(2)
-    click.echo(f"{out}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+    click.echo(listed(out, counts))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import random
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +28,7 @@ from typing import Any
 import click
 import pyarrow as pa
 
-from pipelines.tables import JUDGMENT, Table, read_csv, write_dataset
+from pipelines.tables import JUDGMENT, Table, listed, read_csv, sentences, write_dataset
 from tfmm.errors import TfmmError
 
 VARIANTS = 8
@@ -183,12 +182,9 @@ def _events(
 )
 def main(source: Path, out: Path, variants: int) -> None:
     """Turn the Taobao titles of CHINESE_FOLDER into the dataset folder OUT."""
-    try:
+    with sentences("pipelines.chinese"):
         counts = convert(source, out, variants=variants)
-    except TfmmError as error:
-        click.echo(f"pipelines.chinese: {error}", err=True)
-        sys.exit(2)
-    click.echo(f"{out}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+    click.echo(listed(out, counts))
 
 
 if __name__ == "__main__":

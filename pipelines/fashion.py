@@ -22,7 +22,6 @@ the files is not verified.
 
 from __future__ import annotations
 
-import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,7 +32,15 @@ from typing import Any
 import click
 import pyarrow as pa
 
-from pipelines.tables import JUDGMENT, Table, read_csv, read_parquet, write_dataset
+from pipelines.tables import (
+    JUDGMENT,
+    Table,
+    listed,
+    read_csv,
+    read_parquet,
+    sentences,
+    write_dataset,
+)
 from tfmm.errors import TfmmError
 
 FOLDS, TEST_FOLD = 10, 1
@@ -211,14 +218,10 @@ def _events(articles: Iterator[Article], *, whole: bool) -> Rows:
 @click.option("--whole", is_flag=True, help="A training product holds both name and photo.")
 def main(source: Path, out: Path, whole: bool) -> None:
     """Turn the fashion files of FASHION_FOLDER into dataset folders in OUT."""
-    try:
+    with sentences("pipelines.fashion"):
         folders = convert(source, out, whole=whole)
-    except TfmmError as error:
-        click.echo(f"pipelines.fashion: {error}", err=True)
-        sys.exit(2)
     for folder, counts in folders.items():
-        listed = ", ".join(f"{count} {name}" for name, count in counts.items())
-        click.echo(f"{out / folder}: {listed}")
+        click.echo(listed(out / folder, counts))
 
 
 if __name__ == "__main__":

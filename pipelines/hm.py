@@ -10,7 +10,6 @@ out. The licence of the files (competition data, research only) goes with what i
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.tables import sentences
 from tfmm.errors import TfmmError
 
 # Column of a product <- column of articles.parquet.
@@ -186,11 +186,8 @@ def _write(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> 
 )
 def main(source: Path, out: Path, sample: int) -> None:
     """Turn the H&M files of HM_FOLDER into the dataset folder OUT."""
-    try:
+    with sentences("pipelines.hm"):
         products, events = convert(source, out, sample=sample)
-    except TfmmError as error:
-        click.echo(f"pipelines.hm: {error}", err=True)
-        sys.exit(2)
     click.echo(f"{out}: {products} products, {events} purchases")
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import itertools
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import click
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -106,6 +108,21 @@ def write_dataset(folder: Path, tables: Mapping[str, Table]) -> dict[str, int]:
             name: together.enter_context(replacing(folder / f"{name}.parquet")) for name in tables
         }
         return {name: _write(files[name], table) for name, table in tables.items()}
+
+
+@contextmanager
+def sentences(program: str) -> Iterator[None]:
+    """Ends a program with status 2 and one line on stderr where what it was given is wrong."""
+    try:
+        yield
+    except TfmmError as error:
+        click.echo(f"{program}: {error}", err=True)
+        sys.exit(2)
+
+
+def listed(folder: Path, counts: Mapping[str, int]) -> str:
+    """A line that says how many rows each table of a folder has."""
+    return f"{folder}: " + ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
 def _write(file: IO[bytes], table: Table) -> int:

@@ -86,6 +86,9 @@ class Trainer:
             self._checkpoint, str(folder / "checkpoints"), max_to_keep=2
         )
         self._train_step = self._make_step()
+        self._encode = tf.function(
+            self._plain.product_tower.encoded, autograph=False, reduce_retracing=True
+        )
 
     @property
     def replicas(self) -> int:
@@ -132,7 +135,7 @@ class Trainer:
                 is_last = step == self._total
                 if step % validate_every == 0 or is_last:
                     stop = validation is not None and self._validate(validation, step)
-                    if not is_last:
+                    if not (is_last or stop):
                         self._fill_encodings(products)
                     self._manager.save(checkpoint_number=step)
                     if stop:
@@ -144,13 +147,12 @@ class Trainer:
     def product_embeddings(self, validation: Validation) -> npt.NDArray[np.float32]:
         """Embeddings of all products, [N, D]."""
         self._copy_to_plain()
-        rows = np.arange(validation.products.rows)
         return np.concatenate(
             [
                 self._plain.embed_products(
                     _tensors(validation.products.packed(part)), tf.constant(part, tf.int32)
                 ).numpy()
-                for part in np.array_split(rows, max(1, len(rows) // EMBED_BATCH))
+                for part in _parts(validation.products.rows)
             ]
         )
 
@@ -159,15 +161,12 @@ class Trainer:
         if self.model.encodings is None:
             return
         self._copy_to_plain()
-        tower = self._plain.product_tower
-        encode = tf.function(tower.encoded, autograph=False, reduce_retracing=True)
         filled = {
             name: np.zeros(variable.shape, np.float32)
             for name, variable in self.model.encodings.banks.items()
         }
-        rows = np.arange(products.rows)
-        for part in np.array_split(rows, max(1, len(rows) // EMBED_BATCH)):
-            encoded = encode(_tensors(products.packed(part)), False)
+        for part in _parts(products.rows):
+            encoded = self._encode(_tensors(products.packed(part)), False)
             for name in filled.keys() & {key.split("/")[0] for key in encoded}:
                 filled[name][part[encoded[f"{name}/row"].numpy()]] = encoded[f"{name}/encoded"]
         for name, variable in self.model.encodings.banks.items():
@@ -220,8 +219,7 @@ class Trainer:
         """Share of the held-out pairs whose product is among the ten best of all products."""
         products = tf.convert_to_tensor(embeddings)
         hits = []
-        rows = np.arange(len(validation.pairs))
-        for part in np.array_split(rows, max(1, len(rows) // EMBED_BATCH)):
+        for part in _parts(len(validation.pairs)):
             pairs = validation.pairs.take(part)
             queries = self._plain.embed_queries(_tensors(_query_features(validation, pairs)))
             scores = tf.linalg.matmul(queries, products, transpose_b=True)
@@ -254,6 +252,11 @@ def _query_features(validation: Validation, pairs: Pairs) -> Arrays:
             features[f"{modality}/row"] = where.astype(np.int32)
             features |= validation.queries.gather(modality, rows[where])
     return features
+
+
+def _parts(rows: int) -> list[npt.NDArray[np.int64]]:
+    """Rows 0 to `rows` - 1, cut into what is embedded at once."""
+    return np.array_split(np.arange(rows), max(1, rows // EMBED_BATCH))
 
 
 def _tensors(features: Arrays) -> dict[str, tf.Tensor]:

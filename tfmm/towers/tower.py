@@ -189,8 +189,7 @@ class Tower(keras.layers.Layer):
         every = self.history.every(features["history/items"], known, training=True)
         encoded = tf.gather(tf.reshape(every, [-1, every.shape[2]]), at)
         token = self.joint.project("history", encoded)[:, tf.newaxis, :]
-        only = tf.one_hot(self.joint.modalities.index("history"), len(self.joint.modalities))
-        present = tf.tile(only[tf.newaxis], [at.shape[0], 1])
+        present = self.joint.only("history", tf.ones([at.shape[0], len(self.joint.modalities)]))
         return self.joint(token * present[:, :, tf.newaxis], present)
 
     def vector(
