@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -28,13 +29,9 @@ def classify(
     Raises:
       ServingError: The request or the signature does not fit, or the run failed.
     """
-    name, signature = _signature(servable, request.model_spec)
-    feed, fetches = _classification(signature, call)
-    arrays, count = _run(servable, request.input, feed, fetches, call, "Classify")
+    api = _Api("Classify", _classification, _write_classes)
     response = classification_pb2.ClassificationResponse()
-    _set_spec(response.model_spec, request.model_spec.name, servable.version, name)
-    servable.metrics.received_examples(request.model_spec.name, count)
-    _write_classes(signature, count, arrays, response.result)
+    _answer(api, servable, request, call, response)
     return response
 
 
@@ -46,13 +43,9 @@ def regress(
     Raises:
       ServingError: The request or the signature does not fit, or the run failed.
     """
-    name, signature = _signature(servable, request.model_spec)
-    feed, fetches = _regression(signature, call)
-    arrays, count = _run(servable, request.input, feed, fetches, call, "Regress")
+    api = _Api("Regress", _regression, _write_values)
     response = regression_pb2.RegressionResponse()
-    _set_spec(response.model_spec, request.model_spec.name, servable.version, name)
-    servable.metrics.received_examples(request.model_spec.name, count)
-    _write_values(signature, count, arrays, response.result)
+    _answer(api, servable, request, call, response)
     return response
 
 
@@ -163,6 +156,31 @@ def _check_method(signature: Signature, call: Call, kind: str, method: str) -> N
 
 def _unfit(message: str) -> ServingError:
     return ServingError(Code.FAILED_PRECONDITION, message)
+
+
+@dataclass(frozen=True)
+class _Api:
+    """What sets classifications and regressions apart.
+
+    Attributes:
+      name: As the metrics have it.
+      plan: The tensor to feed and those to fetch, of a signature that fits.
+      write: Puts the fetched arrays into a result.
+    """
+
+    name: str
+    plan: Callable[[Signature, Call], tuple[str, Sequence[str]]]
+    write: Callable[[Signature, int, Mapping[str, Array], Any], None]
+
+
+def _answer(api: _Api, servable: Servable, request: Any, call: Call, response: Any) -> None:
+    """Runs a request's Examples and fills in its response."""
+    name, signature = _signature(servable, request.model_spec)
+    feed, fetches = api.plan(signature, call)
+    arrays, count = _run(servable, request.input, feed, fetches, call, api.name)
+    _set_spec(response.model_spec, request.model_spec.name, servable.version, name)
+    servable.metrics.received_examples(request.model_spec.name, count)
+    api.write(signature, count, arrays, response.result)
 
 
 def _run(
