@@ -154,6 +154,13 @@ class Zoo(tf.Module):
         with tf.control_dependencies([done]):
             return {"y": tf.identity(x)}
 
+    @tf.function(input_signature=[tf.TensorSpec([], tf.float32)])
+    def work(self, seconds) -> dict[str, tf.Tensor]:
+        """Ends by itself, after so many seconds by the clock."""
+        end = tf.timestamp() + tf.cast(seconds, tf.float64)
+        turns = tf.while_loop(lambda turn: tf.timestamp() < end, lambda turn: [turn + 1], [0])
+        return {"turns": turns[0]}
+
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)])
     def count(self, number) -> dict[str, tf.Tensor]:
         return {"next": number + 1}
@@ -204,6 +211,7 @@ def save_zoo(folder: Path, *, by_tfmm: bool = False) -> None:
             "two",
             "wait",
             "release",
+            "work",
             "count",
             "scalar",
             "uneven",

@@ -187,15 +187,14 @@ def test_a_stop_finishes_the_calls_under_way_and_takes_no_more(tmp_path: Path):
     server = Server(f"--model_base_path={tmp_path / 'zoo'}", "--model_name=zoo")
     try:
         server.wait_until_ready()
-        waiting = predict_request("zoo", {"x": [1.0]}, signature="wait")
-        call = server.prediction.Predict.future(waiting, 12)
+        work = predict_request("zoo", {"seconds": 8.0}, signature="work")
+        call = server.prediction.Predict.future(work, 60)
         time.sleep(0.5)
         server.process.terminate()
         until(lambda: refuses_connections(server.rest_port))
         until(lambda: code_of_a_call(server) == StatusCode.UNAVAILABLE)
         assert not call.done()
-        # It was cut by its own deadline, not by the stop.
-        assert call.code() == StatusCode.DEADLINE_EXCEEDED
+        assert call.result().outputs["turns"].int_val[0] > 0
         assert server.process.wait(120) == 0
     finally:
         server.stop()

@@ -27,6 +27,7 @@ from tfmm.serving.warmup import warm_up
 _LOG = logging.getLogger(__name__)
 # What is idle is closed in any case.
 _CLOSING_S = 5.0
+_LOOKING_S = 0.2
 _WAITING_PER_THREAD = 5
 _INT32_MAX = 2**31 - 1
 
@@ -73,7 +74,9 @@ class ModelServer:
         Returns:
           False when a call took longer than the grace and still holds a thread.
         """
-        self._stopping.wait()
+        # A signal may be taken by a thread of TensorFlow; its handler runs when this one wakes.
+        while not self._stopping.wait(_LOOKING_S):
+            pass
         _LOG.info("Stopping: calls under way are finished first")
         end = time.monotonic() + max(0, self._options.stop_grace_seconds)
         ended = self._grpc.stop(end - time.monotonic()) if self._grpc else None
