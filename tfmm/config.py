@@ -285,11 +285,13 @@ class TrainConfig:
       epochs: Passes over the training pairs.
       max_steps: Upper bound of the steps; 0 for none.
       learning_rate: Peak of Adam's learning rate.
-      warmup_steps: Steps in which it rises; it then falls to 0 along a cosine.
+      warmup_steps: Steps in which it rises to the peak.
+      decay_share: Share of the steps after that in which it falls to 0 along a cosine; before
+        them it stays at the peak.
       weight_decay: Decoupled weight decay.
       temperature: Where the learnt softmax temperature starts.
-      unimodal: Weight of a second softmax for each modality, between queries that hold it alone and
-        products reduced to it; 0 for none.
+      unimodal: Weight of a second softmax for each modality, between products reduced to it and
+        the queries that ask by it; 0 for none.
       uniform_negatives: Products a step, drawn from the whole catalogue and seen as negatives by
         all queries; 0 for none. Their encoders do not run: what these gave last is kept.
       next_items: Places a step, within the histories of the batch, whose next product is predicted
@@ -312,6 +314,7 @@ class TrainConfig:
     max_steps: int = 0
     learning_rate: float = 1e-3
     warmup_steps: int = 100
+    decay_share: float = 1.0
     weight_decay: float = 1e-4
     temperature: float = 0.07
     unimodal: float = 1.0
@@ -516,6 +519,7 @@ _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("train.boost.image", 0.01, 100),
     ("train.boost.audio", 0.01, 100),
     ("train.temperature", 1e-3, 10),
+    ("train.decay_share", 0.01, 1),
     ("split.validation_fraction", 0, 0.9),
     ("split.test_fraction", 0, 0.9),
 )
