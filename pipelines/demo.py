@@ -32,7 +32,7 @@ FILES = {"products.parquet", "events.parquet", "queries.parquet", "judgments.par
 @click.option("--seed", default=7, show_default=True, help="Another seed is another shop.")
 @click.option("--products", default=3200, show_default=True, type=click.IntRange(60))
 @click.option("--shoppers", default=1500, show_default=True, type=click.IntRange(1))
-@click.option("--sessions", default=28_000, show_default=True, type=click.IntRange(1))
+@click.option("--sessions", default=32_000, show_default=True, type=click.IntRange(1))
 @click.option("--queries", default=150, show_default=True, help="Intents of each sort.")
 @click.option("--processes", default=os.cpu_count() or 1, help="Does not change the result.")
 @click.option("--voices/--no-voices", "speak", default=True, help="Whether anybody speaks.")

@@ -214,6 +214,8 @@ class AugmentConfig:
       time_mask: Largest fraction of frames masked (SpecAugment).
       speed: Largest fraction by which a sound is made faster or slower.
       warp: Largest fraction by which its mel axis is stretched, as by another vocal tract.
+      roll: Probability of putting a sound's end, from a random cut on, before its beginning. What
+        is asked for seldom hangs on the order of the words.
       token_dropout: Probability of dropping a token.
       modality_dropout: Probability of dropping a modality where another remains.
     """
@@ -225,6 +227,7 @@ class AugmentConfig:
     time_mask: float = 0.1
     speed: float = 0.15
     warp: float = 0.1
+    roll: float = 0.0
     token_dropout: float = 0.1
     modality_dropout: float = 0.2
 

@@ -36,7 +36,7 @@ EXAMINATION = (1 + np.arange(PAGE)) ** -0.7
 
 _Form = Literal["text", "photo", "voice", "mixture", "none"]
 _FORMS: tuple[_Form, ...] = ("text", "photo", "voice", "mixture", "none")
-_FORM_SHARES = (0.34, 0.15, 0.28, 0.11, 0.12)
+_FORM_SHARES = (0.3, 0.15, 0.32, 0.12, 0.11)
 _CLICKS_BY_GRADE = {
     "words": np.array([0.015, 0.07, 0.24, 0.62]),
     "photo": np.array([0.01, 0.03, 0.1, 0.3, 0.9]),

@@ -244,3 +244,24 @@ def test_speed_and_warp_move_what_is_heard_and_bring_silence_in():
             assert 10 / 1.3 - 1.5 <= band <= 10 / 0.7 + 1.5
             places.add((int(frame), int(band)))
     assert len(places) > 10
+
+
+def test_a_rolled_sound_is_the_same_frames_from_a_random_cut_on():
+    features = batch()
+    before = features["audio/log_mel"].numpy()
+    tf.random.set_seed(1)
+    after = augment(features, dataclasses.replace(OFF, roll=1.0))["audio/log_mel"].numpy()
+    cuts = [
+        next(c for c in range(50) if np.allclose(np.roll(was, -c, axis=0), now, atol=1e-5))
+        for was, now in zip(before, after, strict=True)
+    ]
+    assert cuts[1] == 0  # padding
+    assert len(set(cuts)) > 3
+
+
+def test_half_of_the_sounds_are_rolled_at_a_probability_of_one_half():
+    features = batch(rows=200)
+    tf.random.set_seed(1)
+    after = augment(features, dataclasses.replace(OFF, roll=0.5))["audio/log_mel"].numpy()
+    moved = np.abs(after - features["audio/log_mel"].numpy()).max(axis=(1, 2)) > 1e-5
+    assert 0.3 < moved.mean() < 0.7

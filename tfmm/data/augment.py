@@ -24,6 +24,7 @@ def augment(features: Tensors, config: AugmentConfig) -> Tensors:
     - photos ("image/pixels"): crop, mirror, brightness, contrast, saturation;
     - sounds ("audio/log_mel"): speed and, by stretching the mel axis, vocal tract length (Jaitly
       and Hinton, "Vocal tract length perturbation improves speech recognition", 2013);
+      parts that change places around a random cut, which is another order of the words;
       SpecAugment, one frequency and one time mask (Park et al. 2019);
     - text ("text/ids", "text/ngrams"): token dropout. A dropped token becomes 0 where it stands,
       without closing the gap; [SEP] and the last token that would remain are kept. Of a
@@ -92,7 +93,17 @@ def _spec_augment(log_mel: tf.Tensor, config: AugmentConfig) -> tf.Tensor:
         bands=_mask_bound(config.frequency_mask, log_mel.shape[2]),
         frames=_mask_bound(config.time_mask, log_mel.shape[1]),
     )
-    return tf.map_fn(mask, _stretched(log_mel, config), parallel_iterations=1)
+    rolled = _rolled(_stretched(log_mel, config), config.roll)
+    return tf.map_fn(mask, rolled, parallel_iterations=1)
+
+
+def _rolled(log_mel: tf.Tensor, probability: float) -> tf.Tensor:
+    """Sounds float32 [C, T, mel], some with what follows a random cut put first."""
+    count, frames = tf.shape(log_mel)[0], log_mel.shape[1]
+    cut = tf.random.uniform([count], 0, frames, tf.int32)
+    cut = tf.where(tf.random.uniform([count]) < probability, cut, 0)
+    order = (tf.range(frames) + cut[:, tf.newaxis]) % frames
+    return tf.gather(log_mel, order, batch_dims=1)
 
 
 def _stretched(log_mel: tf.Tensor, config: AugmentConfig) -> tf.Tensor:
