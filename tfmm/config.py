@@ -15,7 +15,7 @@ from tfmm.errors import TfmmError
 Fusion = Literal["weighted", "concat", "attention", "mlp_fm"]
 HistoryEncoder = Literal["mean", "attention"]
 IndexKind = Literal["auto", "exact", "scann"]
-Modality = Literal["text", "image", "audio", "history", "id"]
+Modality = Literal["text", "image", "audio", "history", "id", "popularity"]
 Strategy = Literal["auto", "cpu", "gpu", "multi_gpu", "tpu", "mirrored_cpu"]
 
 
@@ -168,9 +168,13 @@ class TowerConfig:
       shared_encoders: Whether query and product tower use the same encoders.
       query: Modalities of a query.
       product: Modalities of a product. "id" is a vector of its own for each product of the training
-        log; products that are not in it go without.
+        log; "popularity" is how often that log asks for it, and how lately. Products that are not
+        in it go without both.
       id_dropout: Probability of leaving the id out in training, so that a product is also learnt
         from its content.
+      popularity_dropout: The same of the popularity.
+      popularity_days: Windows in days, before the end of the training log, in which events are
+        counted as well as in the whole of it.
       hub_dir: Where tfmm's own TF-Hub modules are built.
     """
 
@@ -182,6 +186,8 @@ class TowerConfig:
     query: tuple[Modality, ...] = ("text", "image", "audio", "history")
     product: tuple[Modality, ...] = ("text", "image")
     id_dropout: float = 0.2
+    popularity_dropout: float = 0.2
+    popularity_days: tuple[int, ...] = (1, 7, 30)
     hub_dir: str = "saved_models/hub"
 
 
@@ -503,6 +509,7 @@ _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("text.vocabulary_size", 100, 1_000_000),
     ("tower.dim", 2, 4096),
     ("tower.id_dropout", 0, 0.99),
+    ("tower.popularity_dropout", 0, 0.99),
     ("tower.late.text", 0, 100),
     ("tower.late.image", 0, 100),
     ("tower.late.audio", 0, 100),
@@ -538,8 +545,16 @@ def _check(config: Config, where: str) -> None:
 def _check_tower(config: Config, where: str) -> None:
     if "history" in config.tower.product:
         raise TfmmError(f"{where}: tower.product: expected text, image, audio, received history")
-    if "id" in config.tower.query:
-        raise TfmmError(f"{where}: tower.query: expected text, image, audio, history, received id")
+    for name in ("id", "popularity"):
+        if name in config.tower.query:
+            raise TfmmError(
+                f"{where}: tower.query: expected text, image, audio, history, received {name}"
+            )
+    for days in config.tower.popularity_days:
+        if not 1 <= days <= 36_500:
+            raise TfmmError(
+                f"{where}: tower.popularity_days: expected days of 1..36500, received {days}"
+            )
     if not config.tower.query or not config.tower.product:
         raise TfmmError(f"{where}: tower: expected at least one modality a side, received none")
     if config.tower.width % config.history.heads:

@@ -113,5 +113,5 @@ def without(query: Query, modality: Modality) -> Query:
             return replace(query, audio=b"")
         case "history":
             return replace(query, history=())
-        case "id":
+        case "id" | "popularity":
             return query  # products have it alone

@@ -75,8 +75,9 @@ class Preprocessor(tf.Module):
             "image": self._config.image.handle,
             "audio": self._config.audio.handle,
             "history": "the index",
-            # Training and export know which product a row is.
+            # Training and export know which product a row is, and what the log says of it.
             "id": "",
+            "popularity": "",
         }
         return tuple(modality for modality in wanted if handles[modality])
 
