@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfmm._keras import keras
 from tfmm.config import Config, Modality, late_weights
 from tfmm.errors import TfmmError
+from tfmm.features.history import FACTS
 from tfmm.features.popularity import popularity_width
 from tfmm.towers import hub
 from tfmm.towers.encoders import Encoder, make_encoder
@@ -149,9 +150,10 @@ class Tower(keras.layers.Layer):
             "<modality>/row" int32 `[C]` (row of the batch, -1 for padding) and its features, or
             "<modality>/encoded" float32 `[C, W_enc]` in their place; for the query side's history
             "history/items" float32 `[B, H, dim]`, oldest first, zeros where there is none, and
-            "history/known" float32 `[B, H]`; for the product side "id" int32 `[B]`, the product's
-            row of the training catalogue + 1, 0 for none, and "popularity" float32 `[B, F]` as
-            `popularity_features` gives it.
+            "history/known" float32 `[B, H]`, and where the recipe and the caller have them
+            "history/event" and "history/age" (see `AttentionHistory`); for the product side "id"
+            int32 `[B]`, the product's row of the training catalogue + 1, 0 for none, and
+            "popularity" float32 `[B, F]` as `popularity_features` gives it.
           training: Whether trainable encoders run in training mode.
 
         Returns:
@@ -196,7 +198,8 @@ class Tower(keras.layers.Layer):
         """
         assert self.history is not None
         known = features["history/known"]
-        every = self.history.every(features["history/items"], known, training=True)
+        facts = _history_facts(features)
+        every = self.history.every(features["history/items"], known, training=True, facts=facts)
         encoded = tf.gather(tf.reshape(every, [-1, every.shape[2]]), at)
         token = self.joint.project("history", encoded)[:, tf.newaxis, :]
         present = self.joint.only("history", tf.ones([at.shape[0], len(self.joint.modalities)]))
@@ -235,7 +238,7 @@ class Tower(keras.layers.Layer):
                 return absent
             known = features["history/known"]
             items = tf.where(known[:, :, tf.newaxis] > 0.5, features["history/items"], 0.0)
-            encoded = self.history(items, known, training=training)
+            encoded = self.history(items, known, training=training, facts=_history_facts(features))
             return self.joint.project(modality, encoded), tf.reduce_max(known, axis=1)
         if modality in ("id", "popularity"):
             layer = self.ids if modality == "id" else self.popularity
@@ -360,6 +363,11 @@ def _make_encoders(config: Config, sides: list[Side], vocabulary_size: int) -> d
             handle = str(path)
         encoders[modality] = make_encoder(modality, config, handle=handle)
     return encoders
+
+
+def _history_facts(features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """What a history encoder is told of the products beside their vectors."""
+    return {name: features[name] for name in FACTS if name in features}
 
 
 def _make_ids(config: Config, products: int) -> keras.layers.Embedding:

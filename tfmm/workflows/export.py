@@ -255,9 +255,11 @@ def questions(config: Config, prepared: PreparedData) -> list[tuple[str, dict[st
     rows = list(product_inputs(config, prepared).take(4).as_numpy_iterator())
     first = itertools.islice(prepared.rows("products", ["product_id"]), 4)
     known = [row["product_id"] for row in first]
+    told = {"history_event": [["click"]], "history_age_seconds": [[3600.0]]}
     asked: list[tuple[str, dict[str, Any]]] = [
         ("serving_default", {}),
         ("serving_default", {"history": [known], "exclude": [known[:1]], "k": [5]}),
+        ("serving_default", {"history": [known], **told}),
         ("similar", {"product_id": [*known, "no such product"]}),
         ("embed_product", {name: [row[name] for row in rows] for name in rows[0]}),
     ]
