@@ -83,11 +83,9 @@ class AttentionHistory(keras.layers.Layer):
             self.events = self._table("events", len(EVENTS) + 1, width)
         if config.history.ages:
             self.gaps = self._table("gaps", AGE_BUCKETS, width)
-        ages = AGE_BUCKETS if config.history.ages else 0
         self.blocks = [
             {
                 "bias": self._table(f"bias{block}", length, config.history.heads),
-                "age": self._table(f"age{block}", ages, config.history.heads) if ages else None,
                 "norm": self._norm(width),
                 "query": self._dense(width, width),
                 "key": self._dense(width, width),
@@ -98,6 +96,11 @@ class AttentionHistory(keras.layers.Layer):
                 "outgoing": self._dense(2 * width, width, starts_at_zero=True),
             }
             for block in range(config.history.layers)
+        ]
+        self.ages = [
+            self._table(f"age{block}", AGE_BUCKETS, config.history.heads)
+            for block in range(config.history.layers)
+            if config.history.ages
         ]
         self.norm = self._norm(width)
         self.dropout = keras.layers.Dropout(config.history.dropout, seed=seed)
@@ -131,17 +134,18 @@ class AttentionHistory(keras.layers.Layer):
         facts: Facts | None = None,
     ) -> tf.Tensor:
         """What `call` would give had the history ended at each place, `[B, H, W]`."""
-        x, ages = self.incoming(items), None
+        x, biases = self.incoming(items), [0.0] * len(self.blocks)
         if self.events is not None:
             x += tf.gather(self.events, self._told("history/event", facts, known, training))
         if self.gaps is not None:
             ages = _seen_ages(self._told("history/age", facts, known, training))
             x += tf.gather(self.gaps, tf.linalg.diag_part(ages))
+            biases = [tf.transpose(tf.gather(table, ages), [0, 3, 1, 2]) for table in self.ages]
         x = self.dropout(x, training=training)
         seen = tf.linalg.band_part(tf.ones([items.shape[1], items.shape[1]]), -1, 0)
         seen = seen * known[:, tf.newaxis, :]
-        for block in self.blocks:
-            x += self.dropout(self._attend(block, x, seen, ages), training=training)
+        for block, bias in zip(self.blocks, biases, strict=True):
+            x += self.dropout(self._attend(block, x, seen, bias), training=training)
             hidden = block["hidden"](block["second_norm"](x))
             x += self.dropout(block["outgoing"](hidden), training=training)
         return self.norm(x)
@@ -159,7 +163,7 @@ class AttentionHistory(keras.layers.Layer):
         return tf.where(there, facts[name], unknown)
 
     def _attend(
-        self, block: dict[str, Any], x: tf.Tensor, seen: tf.Tensor, ages: tf.Tensor | None
+        self, block: dict[str, Any], x: tf.Tensor, seen: tf.Tensor, bias: tf.Tensor | float
     ) -> tf.Tensor:
         """Attention from every place, `[B, H, W]`.
 
@@ -167,14 +171,13 @@ class AttentionHistory(keras.layers.Layer):
           block: The layers.
           x: Tokens `[B, H, W]`.
           seen: What each place may look at, `[B, H, H]`.
-          ages: Bucket of the age that each place sees in another, int32 `[B, H, H]`.
+          bias: What the age of each adds, `[B, heads, H, H]` or 0.
         """
         normed = block["norm"](x)
         query, key, value = (self._split(block[name](normed)) for name in ("query", "key", "value"))
         scores = tf.einsum("bqhd,bkhd->bhqk", query, key) / math.sqrt(query.shape[3])
         scores += tf.transpose(tf.gather(block["bias"], self._distance), [2, 0, 1])
-        if ages is not None:
-            scores += tf.transpose(tf.gather(block["age"], ages), [0, 3, 1, 2])
+        scores += bias
         may = seen[:, tf.newaxis]
         weights = tf.nn.softmax(scores + (1.0 - may) * _NEVER) * may
         mixed = tf.einsum("bhqk,bkhd->bqhd", weights, value)
