@@ -41,6 +41,7 @@ class Trained:
       product_tower: The product tower, weights restored.
       manifest: What training recorded: data fingerprint, split, validation recall.
       counts: Weight of each product id in the training log, in the order of its catalogue.
+      log: The same products' `popularity_features`, float32 [N, F], where the tower reads them.
     """
 
     config: Config
@@ -49,6 +50,7 @@ class Trained:
     product_tower: Tower
     manifest: dict[str, Any]
     counts: Mapping[str, float]
+    log: npt.NDArray[np.float32] | None = None
 
     def make_preprocessor(self, product_ids: Sequence[str]) -> Preprocessor:
         """The host half, for the catalogue with these product ids."""
@@ -62,6 +64,13 @@ class Trained:
         """Rows + 1 of the training catalogue, [N]; 0 for products that are not in its log."""
         known = {p: row for row, (p, count) in enumerate(self.counts.items(), 1) if count > 0}
         return np.array([known.get(p, 0) for p in product_ids], dtype=np.int32)
+
+    def from_log(self, product_ids: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+        """Features [N, ...] of products that only the training log knows; zeros for new ones."""
+        rows = self.rows(product_ids)
+        if self.log is None:
+            return {"id": rows}
+        return {"id": rows, "popularity": np.pad(self.log, [(1, 0), (0, 0)])[rows]}
 
 
 def make_preprocessor(
@@ -164,6 +173,7 @@ def load_run(run: str | Path) -> Trained:
     vocabulary = read_vocabulary(folder)
     with np.load(folder / POPULARITY) as saved:
         counts = dict(zip(saved["product_id"].tolist(), saved["count"].tolist(), strict=True))
+        log = saved.get("features")
     query_tower, product_tower = make_towers(config, vocabulary, products=len(counts))
     checkpoint = tf.train.Checkpoint(query_tower=query_tower, product_tower=product_tower)
     try:
@@ -174,4 +184,4 @@ def load_run(run: str | Path) -> Trained:
             f"{folder}: expected weights that fit the towers of this version of tfmm, found those"
             " of others; train again with --restart"
         ) from error
-    return Trained(config, vocabulary, query_tower, product_tower, manifest, counts)
+    return Trained(config, vocabulary, query_tower, product_tower, manifest, counts, log)

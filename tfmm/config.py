@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 import operator
 import tomllib
-import types
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from tfmm.errors import TfmmError
+from tfmm.tree import make, set_value
 
 Fusion = Literal["weighted", "concat", "attention", "mlp_fm"]
 HistoryEncoder = Literal["mean", "attention"]
 IndexKind = Literal["auto", "exact", "scann"]
-Modality = Literal["text", "image", "audio", "history", "id"]
+Modality = Literal["text", "image", "audio", "history", "id", "popularity"]
 Strategy = Literal["auto", "cpu", "gpu", "multi_gpu", "tpu", "mirrored_cpu"]
 
 
@@ -168,9 +168,13 @@ class TowerConfig:
       shared_encoders: Whether query and product tower use the same encoders.
       query: Modalities of a query.
       product: Modalities of a product. "id" is a vector of its own for each product of the training
-        log; products that are not in it go without.
+        log; "popularity" is how often that log asks for it, and how lately. Products that are not
+        in it go without both.
       id_dropout: Probability of leaving the id out in training, so that a product is also learnt
         from its content.
+      popularity_dropout: The same of the popularity.
+      popularity_days: Windows in days, before the end of the training log, in which events are
+        counted as well as in the whole of it.
       hub_dir: Where tfmm's own TF-Hub modules are built.
     """
 
@@ -182,6 +186,8 @@ class TowerConfig:
     query: tuple[Modality, ...] = ("text", "image", "audio", "history")
     product: tuple[Modality, ...] = ("text", "image")
     id_dropout: float = 0.2
+    popularity_dropout: float = 0.2
+    popularity_days: tuple[int, ...] = (1, 7, 30)
     hub_dir: str = "saved_models/hub"
 
 
@@ -194,12 +200,19 @@ class HistoryConfig:
       layers: Transformer blocks of the attention.
       heads: Heads of each; they divide tower.width.
       dropout: Probability of dropping a number between blocks, in training.
+      events: Whether the attention is told what happened to each product: click, cart, purchase.
+      ages: Whether it is told how long before the query that was.
+      facts_dropout: Probability of hiding the events of a whole history, and of hiding its ages, in
+        training, so that clients who send neither are answered well.
     """
 
     encoder: HistoryEncoder = "mean"
     layers: int = 1
     heads: int = 2
     dropout: float = 0.1
+    events: bool = False
+    ages: bool = False
+    facts_dropout: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -415,13 +428,13 @@ def load_config(path: str | Path | None, overrides: tuple[str, ...] = ()) -> Con
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise TfmmError(f"{path}: expected TOML, received: {error}") from error
     for override in overrides:
-        _override(tree, override)
+        set_value(tree, override)
     return config_from_dict(tree, where=str(path) if path else "recipe")
 
 
 def config_from_dict(tree: dict[str, Any], where: str = "recipe") -> Config:
     """Builds a checked `Config` from plain values, as `config_to_dict` writes them."""
-    config: Config = _build(Config, tree, where, "")
+    config: Config = make(Config, tree, where)
     _check(config, where)
     return config
 
@@ -442,60 +455,6 @@ def config_to_dict(config: Config) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def _override(tree: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise TfmmError(f"--set: expected a.b=value, received {override!r}")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    *parents, leaf = key.strip().split(".")
-    for parent in parents:
-        tree = tree.setdefault(parent, {})
-        if not isinstance(tree, dict):
-            raise TfmmError(f"--set {key}: expected a table at {parent!r}, found a value")
-    tree[leaf] = value
-
-
-def _build(kind: Any, tree: Any, where: str, prefix: str) -> Any:
-    if not isinstance(tree, dict):
-        raise TfmmError(f"{where}: {prefix or 'recipe'}: expected a table, received {tree!r}")
-    hints = get_type_hints(kind)
-    unknown = sorted(set(tree) - set(hints))
-    if unknown:
-        known = ", ".join(sorted(hints))
-        raise TfmmError(
-            f"{where}: {prefix}{unknown[0]}: expected one of {known}, received this key"
-        )
-    values = {
-        name: _convert(hints[name], value, where, f"{prefix}{name}") for name, value in tree.items()
-    }
-    return kind(**values)
-
-
-def _convert(hint: Any, value: Any, where: str, key: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value, where, f"{key}.")
-    origin = get_origin(hint)
-    if origin is Literal:
-        if value in get_args(hint):
-            return value
-        choices = ", ".join(map(str, get_args(hint)))
-        raise TfmmError(f"{where}: {key}: expected one of {choices}, received {value!r}")
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise TfmmError(f"{where}: {key}: expected a list, received {value!r}")
-        return tuple(_convert(get_args(hint)[0], item, where, key) for item in value)
-    if origin in (Union, types.UnionType):
-        raise AssertionError(f"recipes have no unions: {key}")
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not hint:
-        raise TfmmError(f"{where}: {key}: expected {hint.__name__}, received {value!r}")
-    return value
-
-
 _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("catalogue.history_length", 1, 1024),
     ("catalogue.exclude_length", 1, 65_536),
@@ -506,12 +465,14 @@ _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("text.vocabulary_size", 100, 1_000_000),
     ("tower.dim", 2, 4096),
     ("tower.id_dropout", 0, 0.99),
+    ("tower.popularity_dropout", 0, 0.99),
     ("tower.late.text", 0, 100),
     ("tower.late.image", 0, 100),
     ("tower.late.audio", 0, 100),
     ("history.layers", 1, 32),
     ("history.heads", 1, 64),
     ("history.dropout", 0, 0.9),
+    ("history.facts_dropout", 0, 0.99),
     ("train.batch_size", 2, 1_000_000),
     ("train.unimodal", 0, 100),
     ("train.uniform_negatives", 0, 1_000_000),
@@ -541,8 +502,16 @@ def _check(config: Config, where: str) -> None:
 def _check_tower(config: Config, where: str) -> None:
     if "history" in config.tower.product:
         raise TfmmError(f"{where}: tower.product: expected text, image, audio, received history")
-    if "id" in config.tower.query:
-        raise TfmmError(f"{where}: tower.query: expected text, image, audio, history, received id")
+    for name in ("id", "popularity"):
+        if name in config.tower.query:
+            raise TfmmError(
+                f"{where}: tower.query: expected text, image, audio, history, received {name}"
+            )
+    for days in config.tower.popularity_days:
+        if not 1 <= days <= 36_500:
+            raise TfmmError(
+                f"{where}: tower.popularity_days: expected days of 1..36500, received {days}"
+            )
     if not config.tower.query or not config.tower.product:
         raise TfmmError(f"{where}: tower: expected at least one modality a side, received none")
     if config.tower.width % config.history.heads:
@@ -550,6 +519,12 @@ def _check_tower(config: Config, where: str) -> None:
             f"{where}: history.heads: expected a divisor of tower.width, {config.tower.width},"
             f" received {config.history.heads}"
         )
+    for name in ("events", "ages"):
+        if getattr(config.history, name) and config.history.encoder != "attention":
+            raise TfmmError(
+                f'{where}: history.{name}: expected history.encoder = "attention",'
+                f' received "{config.history.encoder}"'
+            )
     for name in late_weights(config):
         if name not in config.tower.query or name not in config.tower.product:
             raise TfmmError(

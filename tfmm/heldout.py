@@ -50,6 +50,8 @@ class Query:
     Attributes:
       grades: Grade of each product that is judged for it, or 1 for each held-out target.
       history: Product ids that the shopper looked at, oldest first.
+      history_event: What happened to each of them, where it is known.
+      history_age_s: Seconds since then, where it is known.
       exclude: Product ids that must not be in the answer, the most recent one last.
       slice: Name of the sub-kind, or "".
       intent: Queries that ask for the same thing share it; "" for none.
@@ -64,6 +66,8 @@ class Query:
     image: bytes = b""
     audio: bytes = b""
     history: tuple[str, ...] = ()
+    history_event: tuple[str, ...] = ()
+    history_age_s: tuple[float, ...] = ()
     exclude: tuple[str, ...] = ()
     slice: str = ""
     intent: str = ""
@@ -219,9 +223,9 @@ def user_queries(
     """One history query for each shopper who is active in [from_us, until_us).
 
     History: the last products of the events before `from_us`, of every positive type, repeats in a
-    row taken once. Targets: the distinct products of the period's events of `target_types`; with
-    `mask_seen` without those of earlier events of `seen_types`, which are excluded from the
-    ranking too.
+    row taken once; their ages are those at `from_us`. Targets: the distinct products of the
+    period's events of `target_types`; with `mask_seen` without those of earlier events of
+    `seen_types`, which are excluded from the ranking too.
 
     Args:
       log: Positive events.
@@ -249,11 +253,14 @@ def user_queries(
             left_out["shoppers without a new product in the period"] += 1
             continue
         changed = np.append(past[1:] != past[:-1], True)
+        recent = start + np.flatnonzero(changed)[-history_length:]
         queries.append(
             Query(
                 query_id=f"shopper {who}",
                 grades={product_ids[target]: 1.0 for target in targets},
-                history=tuple(product_ids[item] for item in past[changed][-history_length:]),
+                history=tuple(product_ids[item] for item in log.product[recent]),
+                history_event=tuple(POSITIVE_TYPES[code] for code in log.event_type[recent]),
+                history_age_s=tuple(((from_us - log.time_us[recent]) / 1e6).tolist()),
                 exclude=tuple(product_ids[item] for item in seen),
                 shopper="returning",
             )

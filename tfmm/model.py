@@ -18,6 +18,7 @@ from tfmm.towers.tower import Tower
 
 Features = dict[str, tf.Tensor]
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 1.0
+MEDIA = ("text", "image", "audio")
 _OUT = -1e4
 
 
@@ -28,10 +29,12 @@ class ProductFacts:
     Attributes:
       known: Which have a pair in the log, and so an id of their own, bool [N].
       present: Which have each modality, bool [N].
+      popularity: What the training log says of them, float32 [N, F], where the tower reads it.
     """
 
     known: npt.NDArray[np.bool_]
     present: Mapping[str, npt.NDArray[np.bool_]]
+    popularity: npt.NDArray[np.float32] | None = None
 
 
 class TwoTower(tfrs.Model):
@@ -82,9 +85,10 @@ class TwoTower(tfrs.Model):
         self._known = tf.constant(
             np.where(facts.known, np.arange(1, products + 1), 0).astype(np.int32)
         )
+        self._popularity = None if facts.popularity is None else tf.constant(facts.popularity)
         self.encodings: Encodings | None = None
         if config.uniform_negatives or config.next_items:
-            self.encodings = Encodings(product_tower, products, facts.present)
+            self.encodings = Encodings(product_tower, products, facts.present, self._popularity)
 
     def embed_queries(self, features: Features, training: bool = False) -> tf.Tensor:
         """Unit vectors [B, D] of packed query features."""
@@ -92,7 +96,7 @@ class TwoTower(tfrs.Model):
 
     def embed_products(self, features: Features, index: tf.Tensor) -> tf.Tensor:
         """Unit vectors [B, D] of packed features of products int32 [B]."""
-        return self.product_tower(features | {"id": self._ids(index)})
+        return self.product_tower(features | self._from_log(index))
 
     def temperature(self) -> tf.Tensor:
         """The learnt softmax temperature."""
@@ -157,11 +161,18 @@ class TwoTower(tfrs.Model):
         training: bool,
     ) -> _Side:
         """The products' side of a batch; their encodings are kept."""
-        product = inputs["product"] | {"id": self._ids(inputs["product_index"])}
+        product = inputs["product"] | self._from_log(inputs["product_index"])
         if training and self.encodings is not None:
             product = self.product_tower.encoded(product, training)
             self.encodings.remember(product, index, replicas.gather)
         return self._side(self.product_tower, product, training)
+
+    def _from_log(self, index: tf.Tensor) -> Features:
+        """What the product tower reads of products int32 [B] that only the log knows."""
+        features = {"id": self._ids(index)}
+        if self._popularity is not None:
+            features["popularity"] = tf.gather(self._popularity, index)
+        return features
 
     def _ids(self, index: tf.Tensor) -> tf.Tensor:
         """Rows of the id table [B] of products int32 [B]; 0 for those without a pair."""
@@ -220,7 +231,7 @@ class TwoTower(tfrs.Model):
 
     def _side(self, tower: Tower, features: Features, training: bool) -> _Side:
         tokens, present = tower.tokens(features, training)
-        names = [name for name in tower.modalities if name not in ("history", "id")]
+        names = [name for name in tower.modalities if name in MEDIA]
         if not (training and self._config.unimodal):
             names = []
         alone: dict[str, _Alone] = {

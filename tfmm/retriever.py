@@ -9,9 +9,11 @@ for all rows; H, X and M are `history_length`, `exclude_length` and `facet_value
   exclude               string [B, X]  product ids that must not be among the hits. Nothing else
                                        excludes: products of `history` may be hits
   k                     int32 [B]      hits a row wants, 1..max_k
+  history_event         string [B, H]  what happened to each product of `history`: click, cart or
+                                       purchase; anything else says that it is not known
+  history_age_seconds   float [B, H]   how long before the query that was; negative: not known.
+                                       Both change nothing unless the recipe's `history` reads them
   Accepted and not used yet:
-  history_event         string [B, H]  what happened: impression, click, cart, purchase
-  history_age_seconds   float [B, H]   how long ago
   hour                  int32 [B]      the shopper's local hour, -1 unknown
   place                 string [B]     where the shopper is
   <facet>               string [B, M]  allowed values of a declared facet, none for all
@@ -24,7 +26,8 @@ for all rows; H, X and M are `history_length`, `exclude_length` and `facet_value
   product_id string [B], exclude, k, and the facets and bounds above (not used yet). A product is
   not similar to itself.
 `embed_query`
-  text, image, audio, history; gives `embedding` float32 [B, D], unit norm.
+  text, image, audio, history, and of history_event and history_age_seconds what the recipe reads;
+  gives `embedding` float32 [B, D], unit norm.
 `embed_product`
   the product's text columns, image, audio string [B]; gives `embedding` float32 [B, D], unit norm.
 
@@ -50,7 +53,7 @@ import tensorflow as tf
 from tfmm import signatures as inputs
 from tfmm.config import Config, vector_dim
 from tfmm.errors import TfmmError
-from tfmm.features.history import history_items
+from tfmm.features.history import history_facts, history_items
 from tfmm.features.preprocessor import Preprocessor
 from tfmm.index.exact import LOWEST, Hits, keep_allowed, keep_first
 from tfmm.signatures import Tensors, signature
@@ -125,6 +128,7 @@ class Retriever(tf.Module):
     ) -> None:
         super().__init__(name="retriever")
         self._config = config
+        self._facts = tuple(history_facts(config.history).values())
         self.preprocessor = preprocessor
         self.index = index
         # Keras would save every layer's own functions beside the signatures, training included:
@@ -171,7 +175,8 @@ class Retriever(tf.Module):
                 built[name] = signature(self._search, [one])
         reference = inputs.product_id()
         built["similar"] = signature(self._similar, [reference, exclude, *rules, k])
-        built["embed_query"] = signature(self._embed_query, [*media, history])
+        told = [one for one in inputs.context(catalogue) if one.name in self._facts]
+        built["embed_query"] = signature(self._embed_query, [*media, history, *told])
         built["embed_product"] = signature(self._embed_product, self._product_inputs())
         return built
 
@@ -209,7 +214,8 @@ class Retriever(tf.Module):
     def _embed(self, given: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
         """Embeddings [B, D], and bool [B]: whether a row asks for anything."""
         read = self.preprocessor.modalities("query")
-        raw = {name: given[name] for name in read if name in given}
+        names = [*read, *self._facts] if "history" in read else read
+        raw = {name: given[name] for name in names if name in given}
         return self._functions.embed(raw)
 
     def _embedded(self, raw: Tensors) -> tuple[tf.Tensor, tf.Tensor]:

@@ -70,9 +70,13 @@ class Searcher:
 
     def content(self, queries: Sequence[Query]) -> dict[str, Any]:
         """What queries hold, as inputs of a signature; what none of them holds is not sent."""
+        read = self.config.history
+        parts: dict[str, str] = {part: part for part in PARTS}
+        parts |= {"history_event": "history_event"} if read.events else {}
+        parts |= {"history_age_seconds": "history_age_s"} if read.ages else {}
         return {
-            part: [getattr(query, part) for query in queries]
-            for part in PARTS
+            name: [getattr(query, part) for query in queries]
+            for name, part in parts.items()
             if any(getattr(query, part) for query in queries)
         }
 
@@ -112,6 +116,6 @@ def without(query: Query, modality: Modality) -> Query:
         case "audio":
             return replace(query, audio=b"")
         case "history":
-            return replace(query, history=())
-        case "id":
+            return replace(query, history=(), history_event=(), history_age_s=())
+        case "id" | "popularity":
             return query  # products have it alone

@@ -58,11 +58,11 @@ def history(catalogue: CatalogueConfig) -> Input:
 
 
 def context(catalogue: CatalogueConfig) -> list[Input]:
-    """What surrounds a query; declared for clients, not yet read by any tower."""
+    """What surrounds a query, of which towers read what happened in a history, and when."""
     width = catalogue.history_length
     return [
         Input("history_event", tf.string, "", width),
-        Input("history_age_seconds", tf.float32, 0.0, width),
+        Input("history_age_seconds", tf.float32, -1.0, width),
         Input("hour", tf.int32, -1),
         Input("place", tf.string, ""),
     ]

@@ -247,6 +247,7 @@ def weights_of(model: TwoTower) -> tf.train.Checkpoint:
 def _query_features(validation: Validation, pairs: Pairs) -> Arrays:
     rows = pairs.query
     features: Arrays = {"row": np.arange(len(rows), dtype=np.int32), "history": pairs.history}
+    features |= pairs.facts()
     for modality in validation.queries.modalities():
         if modality in validation.modalities:
             where = np.flatnonzero((rows >= 0) & validation.queries.has(modality)[rows])

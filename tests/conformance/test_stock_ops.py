@@ -3,6 +3,7 @@
 import tfmm  # isort: skip # noqa: F401 - selects legacy Keras before TensorFlow
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,6 +48,9 @@ def retriever(folder: Path, kind: str) -> Retriever:
     query_tower, product_tower = build_towers(
         config, vocabulary_size=len(vocabulary), products=len(PRODUCTS)
     )
+    history = query_tower.history
+    for table in (history.events, history.gaps):  # which start at nothing
+        table.assign(np.random.default_rng(0).normal(size=table.shape))
     raw = {name: tf.constant(column(name)) for name in (*config.catalogue.text, "image")}
     vectors = product_tower(preprocessor.product(raw)).numpy()
     return Retriever(
@@ -89,6 +93,7 @@ QUERIES = [
     {"image": [PRODUCTS[5]["image"], b""], "k": [3, 20]},
     {"audio": [SOUND]},
     {"history": [["p01", "p02"], ["p05"]], "exclude": ["p01"]},
+    {"history": ["p01", "p02"], "history_event": ["cart", ""], "history_age_seconds": [9e4, 60.0]},
     {"text": "red shirt", "image": [PRODUCTS[5]["image"]], "audio": SOUND, "history": ["p07"]},
     {"text": ["", "mug", ""], "image": [b"", b"", PRODUCTS[0]["image"]]},
     {},
@@ -105,6 +110,19 @@ def test_the_saved_model_answers_as_the_one_in_memory(exported, given):
         for key, value in saved(**known).items():
             if value.dtype.kind == "f":
                 np.testing.assert_allclose(value, memory[key], atol=1e-5)
+
+
+def test_what_happened_in_a_history_and_when_may_be_told(exported):
+    embed = exported[1].signatures["embed_query"]
+    history = {"history": ["p01", "p02"]}
+
+    def apart(**told: list[Any]) -> float:
+        embeddings = embed(**history)["embedding"], embed(**history, **told)["embedding"]
+        return float(np.abs(embeddings[0] - embeddings[1]).max())
+
+    assert apart(history_event=["click", "purchase"]) > 1e-3
+    assert apart(history_age_seconds=[3600.0, 60.0]) > 1e-3
+    assert apart(history_event=["", "wish"], history_age_seconds=[-1.0, -5.0]) < 1e-6
 
 
 def test_a_photo_that_cannot_be_read_is_refused_with_a_sentence(exported):

@@ -59,6 +59,8 @@ def pairs() -> Pairs:
         weight=np.where(np.arange(LOGGED) % 2, 3.0, 1.0).astype(np.float32),
         timestamp_us=np.arange(LOGGED),
         history=np.tile(np.arange(LOGGED, dtype=np.int32)[:, None] + 1, (1, 3)),
+        history_event=np.tile(np.arange(LOGGED)[:, None] % 3 + 1, (1, 3)).astype(np.int8),
+        history_age_s=np.tile(np.arange(LOGGED, dtype=np.float32)[:, None], (1, 3)),
     )
 
 
@@ -86,6 +88,8 @@ def test_every_batch_has_the_same_shapes_and_the_parts_agree(stores: Stores, pai
             for row, value in zip(rows, first - (modality == "text"), strict=True):
                 from_log = batch["query:history"][row, 0] > 0
                 if from_log:
+                    assert batch["query:history/event"][row, 0] == value % 3 + 1
+                    assert batch["query:history/age"][row, 0] == value
                     assert product[row] == value % PRODUCTS
                     assert batch["query:history"][row, 0] == value + 1
                 elif row not in mixed:

@@ -9,12 +9,19 @@ import pytest
 from prepared import write_prepared
 
 import tfmm  # noqa: F401 - selects legacy Keras before TensorFlow is imported
-from tfmm.config import CatalogueConfig, Config, EvaluateConfig, TowerConfig, config_to_dict
+from tfmm.config import (
+    CatalogueConfig,
+    Config,
+    EvaluateConfig,
+    HistoryConfig,
+    TowerConfig,
+    config_to_dict,
+)
 from tfmm.errors import RequirementMissedError, TfmmError
 from tfmm.figures import FURTHER
 from tfmm.heldout import Query
 from tfmm.report import Report, Row, parse_requirement
-from tfmm.searcher import Searcher
+from tfmm.searcher import Searcher, without
 from tfmm.workflows import evaluate as workflow
 from tfmm.workflows.evaluate import Output, evaluate, metric_names
 
@@ -327,6 +334,19 @@ def test_more_exclusions_than_the_input_is_wide_leave_the_ranking_exact():
     assert ranking == ["p3", "p5", "p6", "p7"]
     assert model.asked[0]["k"] == [4 + 3]
     assert asker.cut_short == 0
+
+
+def test_what_happened_in_histories_is_sent_to_models_that_read_it():
+    told = {"history_event": ("click", "cart"), "history_age_s": (9.0, 0.0)}
+    queries = [Query("a", {}, history=("p1", "p2"), **told), Query("b", {}, text="t")]
+    plain = {"text": ["", "t"], "history": [("p1", "p2"), ()]}
+    assert searcher(FakeModel({}), 4, 12).content(queries) == plain
+    config = Config(history=HistoryConfig(encoder="attention", events=True, ages=True))
+    asker = Searcher(FakeModel({}), config, 4)
+    facts = {"history_event": [("click", "cart"), ()], "history_age_seconds": [(9.0, 0.0), ()]}
+    assert asker.content(queries) == plain | facts
+    without_it = [without(query, "history") for query in queries]
+    assert asker.content(without_it) == {"text": ["", "t"]}
 
 
 def test_a_ranking_that_the_largest_k_cuts_short_is_counted():

@@ -64,6 +64,22 @@ def test_of_a_long_history_the_newest_are_read():
     np.testing.assert_array_equal(made, [[0, 0, 2, 3]])
 
 
+def test_what_happened_and_when_stand_beside_their_products():
+    raw = {"history": strings(("p0", "", "", "红-1", "a b"), ("", "", "", "", "p0"))}
+    plain = preprocessor().query(raw)
+    assert not {"history/event", "history/age"} & set(plain)
+    events = ("click", "", "wish", "cart", "purchase"), ("", "", "", "", "impression")
+    ages = [[9.0, -1.0, -1.0, 7.5, 0.0], [-1.0, -1.0, -1.0, -1.0, 60.0]]
+    raw |= {"history_event": strings(*events), "history_age_seconds": tf.constant(ages)}
+    made = preprocessor().query(raw)
+    np.testing.assert_array_equal(made["history/event"], [[0, 0, 2, 3], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(made["history/age"], [[-1, -1, 7.5, 0], [-1, -1, -1, 60]])
+    short = preprocessor().query(raw | {"history_event": strings(("click",), ("cart",))})
+    np.testing.assert_array_equal(short["history/event"], [[0, 0, 0, 1], [0, 0, 0, 2]])
+    unread = preprocessor("history.events=false", "history.ages=false").query(raw)
+    assert not {"history/event", "history/age"} & set(unread)
+
+
 def test_lookup_takes_any_shape_and_says_minus_one_for_unknown_ids():
     table = preprocessor()
     np.testing.assert_array_equal(
@@ -153,6 +169,8 @@ def test_the_feature_spec_tells_shapes_and_types_of_a_row():
         "image/pixels": ((16, 16, 3), tf.uint8),
         "audio/log_mel": ((25, 16), tf.float32),
         "history": ((4,), tf.int32),
+        "history/event": ((4,), tf.int32),
+        "history/age": ((4,), tf.float32),
     }
     spec = {name: tuple(s.shape) for name, s in preprocessor().feature_spec("product").items()}
     assert spec == {"text/ids": (16,), "text/ngrams": (32,), "image/pixels": (16, 16, 3)}
@@ -161,6 +179,8 @@ def test_the_feature_spec_tells_shapes_and_types_of_a_row():
 def test_a_traced_function_has_static_shapes_but_for_the_rows():
     one = tf.TensorSpec([None], tf.string)
     raw = {"text": one, "image": one, "audio": one, "history": tf.TensorSpec([None, 7], tf.string)}
+    raw |= {"history_event": tf.TensorSpec([None, 3], tf.string)}
+    raw |= {"history_age_seconds": tf.TensorSpec([None, 7], tf.float32)}
     maker = preprocessor()
     traced = tf.function(maker.query).get_concrete_function(raw).structured_outputs
     for name, spec in maker.feature_spec("query").items():

@@ -157,6 +157,8 @@ def test_a_shopper_is_asked_with_the_last_products_before_the_period():
     found = held_out([*events, event(100, "u", "e"), event(101, "u", "a")])
     (query,) = found.queries
     assert query.history == ("b", "c", "d")
+    assert query.history_event == ("purchase",) * 3
+    assert query.history_age_s == (97e-6, 96e-6, 95e-6)
     assert query.grades == {"e": 1.0}
     assert (query.kind, query.shopper) == ("history", "returning")
 

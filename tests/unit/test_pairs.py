@@ -100,3 +100,46 @@ def test_pairs_come_in_time_order_whatever_the_order_of_the_log():
     assert forward.timestamp_us.tolist() == sorted(forward.timestamp_us.tolist())
     np.testing.assert_array_equal(forward.history, backward.history)
     np.testing.assert_array_equal(forward.product, backward.product)
+
+
+def told(events: list[dict[str, Any]]) -> Pairs:
+    reader = LogReader(EventWeights(click=1, cart=2, purchase=4), INDEX)
+    list(reader.queries(events))
+    return reader.pairs(history_length=3, facts=True)
+
+
+def test_histories_tell_what_had_happened_by_then_and_how_long_ago():
+    pairs = told(
+        [
+            event(1, "click", "a", query_text="q1"),
+            event(2, "click", "b", query_text="q2"),
+            event(4, "cart", "a", query_text="q1"),
+            event(5, "purchase", "a", query_text="q1"),
+            event(9, "cart", "c", query_text="q3"),
+            event(11, "click", "b", query_text="q4"),
+        ]
+    )
+    # When b was clicked on first, a had been clicked on; it was bought only later.
+    assert pairs.history.tolist() == [[0, 0, 0], [0, 0, 1], [0, 1, 2], [0, 1, 3]]
+    assert pairs.history_event.tolist() == [[0, 0, 0], [0, 0, 1], [0, 3, 1], [0, 3, 2]]
+    assert pairs.history_age_s.tolist() == [[-1, -1, -1], [-1, -1, 1], [-1, 4, 7], [-1, 6, 2]]
+    assert set(pairs.facts()) == {"history/event", "history/age"}
+
+
+def test_of_repeats_in_a_row_the_newest_is_told():
+    pairs = told(
+        [
+            event(1, "cart", "a", query_text="q1"),
+            event(4, "click", "a", query_text="q2"),
+            event(6, "click", "b", query_text="q3"),
+        ]
+    )
+    assert pairs.history[2].tolist() == [0, 0, 1]
+    assert pairs.history_event[2].tolist() == [0, 0, 1]
+    assert pairs.history_age_s[2].tolist() == [-1, -1, 2]
+
+
+def test_what_nobody_asks_for_takes_no_room():
+    _, pairs = read([event(1, "click", "a", query_text="x"), event(2, "click", "b")])
+    assert pairs.history_event.shape == pairs.history_age_s.shape == (2, 0)
+    assert pairs.facts() == {}

@@ -54,7 +54,7 @@ class _Stream:
     query_rows: Callable[[Rows, Rows], dict[str, tuple[FeatureStore, Rows]]]
     product: npt.NDArray[np.int32]
     weight: npt.NDArray[np.float32]
-    history: npt.NDArray[np.int32] | None
+    pairs: Pairs | None
 
 
 class BatchPlan:
@@ -77,7 +77,7 @@ class BatchPlan:
         self._streams = _streams(config, pairs, stores, batch_size)
         self._orders: dict[tuple[int, int], Rows] = {}
         self._photo_rows = _photo_rows(self._streams, config.train.product_photo_share)
-        logged = [stream for stream in self._streams if stream.history is not None]
+        logged = [stream for stream in self._streams if stream.pairs is not None]
         passed = logged or self._streams
         rows, quota = (sum(getattr(s, name) for s in passed) for name in ("size", "quota"))
         self.batches_per_epoch = max(1, -(-rows // quota))
@@ -162,15 +162,28 @@ class BatchPlan:
             for modality, (store, entries) in stream.query_rows(rows, passes).items():
                 part = store.gather(modality, entries)
                 parts.setdefault(modality, []).append(part | {modality + ROW: where})
-            if stream.history is not None:
-                history[where] = stream.history[rows]
+            if stream.pairs is not None:
+                history[where] = stream.pairs.history[rows]
             start += stream.quota
         features: Arrays = {"row": np.arange(self.batch_size, dtype=np.int32), "history": history}
+        features |= self._history_facts(chosen)
         for modality, list_of_parts in parts.items():
             for name in list_of_parts[0]:
                 if name != "row" and name.startswith(modality):
                     features[name] = np.concatenate([part[name] for part in list_of_parts])
         return features
+
+    def _history_facts(self, chosen: list[tuple[Rows, Rows]]) -> Arrays:
+        """What is told of the products of a batch's histories."""
+        made: Arrays = {}
+        start = 0
+        for stream, (rows, _) in zip(self._streams, chosen, strict=True):
+            facts = {} if stream.pairs is None else stream.pairs.take(rows).facts()
+            for name, values in facts.items():
+                blank = np.zeros((self.batch_size, values.shape[1]), values.dtype)
+                made.setdefault(name, blank)[start : start + stream.quota] = values
+            start += stream.quota
+        return made
 
     def _product_features(self, products: Rows, photo_rows: Rows) -> Arrays:
         everything = np.arange(len(products))
@@ -337,7 +350,7 @@ def _log_stream(
         query_rows,
         pairs.product,
         pairs.weight / mean_weight,
-        pairs.history,
+        pairs,
     )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tfmm.config import EventWeights
+from tfmm.features.history import EVENTS, UNKNOWN_AGE
 
 COLUMNS = (
     "timestamp_us",
@@ -23,6 +24,7 @@ COLUMNS = (
     "query_image",
     "query_audio",
 )
+_NEVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class Pairs:
       weight: What the pair counts, float32 [P].
       timestamp_us: Microseconds since 1970, UTC, int64 [P].
       history: Product indices + 1, oldest first, 0 = none, int32 [P, H].
+      history_event: What had happened to them by then, position in `EVENTS` + 1, 0 = none, int8
+        [P, H]; or [P, 0] where it was not asked for.
+      history_age_s: Seconds since, -1 = none, float32 [P, H] or [P, 0].
     """
 
     query: npt.NDArray[np.int64]
@@ -51,19 +56,22 @@ class Pairs:
     weight: npt.NDArray[np.float32]
     timestamp_us: npt.NDArray[np.int64]
     history: npt.NDArray[np.int32]
+    history_event: npt.NDArray[np.int8]
+    history_age_s: npt.NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.product)
 
+    def facts(self) -> dict[str, npt.NDArray[Any]]:
+        """What is told of the products of histories, as features of the query tower, [P, H]."""
+        if self.history_event.shape[1] == 0:
+            return {}
+        event = self.history_event.astype(np.int32)
+        return {"history/event": event, "history/age": self.history_age_s}
+
     def take(self, rows: npt.NDArray[Any]) -> Pairs:
         """The pairs at `rows` (indices or a mask)."""
-        return Pairs(
-            self.query[rows],
-            self.product[rows],
-            self.weight[rows],
-            self.timestamp_us[rows],
-            self.history[rows],
-        )
+        return Pairs(**{part.name: getattr(self, part.name)[rows] for part in fields(self)})
 
 
 @dataclass
@@ -88,6 +96,7 @@ class LogReader:
             "product": array("q"),
             "query": array("q"),
             "time": array("q"),
+            "event": array("b"),
             "weight": array("d"),
         }
     )
@@ -109,14 +118,21 @@ class LogReader:
             if is_new:
                 yield query
 
-    def pairs(self, *, history_length: int) -> Pairs:
-        """The pairs of the events read so far, in time order."""
+    def pairs(self, *, history_length: int, facts: bool = False) -> Pairs:
+        """The pairs of the events read so far, in time order.
+
+        Args:
+          history_length: H.
+          facts: Whether to tell what happened to the products of histories, and how long ago.
+        """
         columns = {name: np.array(values) for name, values in self._columns.items()}
         columns["line"] = np.arange(len(columns["user"]))
         columns = _merge_repeats(columns)
         order = np.lexsort((columns["line"], columns["time"], columns["user"]))
         columns = {name: values[order] for name, values in columns.items()}
-        history = _histories(columns["user"], columns["product"], history_length)
+        places = _histories(columns["user"], columns["product"], history_length)
+        history = np.where(places > 0, columns["product"][places - 1] + 1, 0).astype(np.int32)
+        event, age_s = _facts(columns, places if facts else places[:, :0])
         usable = (columns["query"] >= 0) | (history > 0).any(axis=1)
         in_time = np.lexsort((columns["line"], columns["time"]))
         pairs = Pairs(
@@ -125,6 +141,8 @@ class LogReader:
             weight=columns["weight"].astype(np.float32),
             timestamp_us=columns["time"].astype(np.int64),
             history=history,
+            history_event=event,
+            history_age_s=age_s,
         )
         return pairs.take(in_time[usable[in_time]])
 
@@ -146,15 +164,19 @@ class LogReader:
         columns["product"].append(self.product_index[event["product_id"]])
         columns["query"].append(query)
         columns["time"].append(event["timestamp_us"])
+        columns["event"].append(EVENTS.index(event["event_type"]))
         columns["weight"].append(weight)
 
 
 def _merge_repeats(columns: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
     """A click, a cart and a purchase of one product after one query are one pair.
 
-    It keeps the first time and the largest weight. Events without a query are merged within a
-    day, since nothing else says that they belong together.
+    It keeps the first time and the largest weight, and when the first cart and the first purchase
+    were. Events without a query are merged within a day, since nothing else says that they belong
+    together.
     """
+    happened = {name: columns["event"] == EVENTS.index(name) for name in ("cart", "purchase")}
+    columns |= {name: np.where(is_it, columns["time"], _NEVER) for name, is_it in happened.items()}
     day = np.where(columns["query"] < 0, columns["time"] // 86_400_000_000, 0)
     keys = np.stack([columns["user"], columns["product"], columns["query"], day], axis=1)
     if len(keys) == 0:
@@ -165,6 +187,8 @@ def _merge_repeats(columns: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArra
     starts = np.flatnonzero(np.diff(group[first], prepend=-1))
     merged = {name: values[first[starts]] for name, values in columns.items()}
     merged["weight"] = np.maximum.reduceat(columns["weight"][first], starts)
+    for name in happened:
+        merged[name] = np.minimum.reduceat(columns[name][first], starts)
     return merged
 
 
@@ -173,11 +197,11 @@ def _histories(
     product: npt.NDArray[np.int64],
     length: int,
 ) -> npt.NDArray[np.int32]:
-    """Products of earlier events of the same shopper, without the target itself.
+    """Earlier events of the same shopper, without those of the target itself.
 
     Events of one instant come in the order of the log: a log may know only the day, and the
     products of one basket say much about each other. A product that the shopper already looked at
-    must not announce itself as the next.
+    must not announce itself as the next. Of repeats in a row the newest counts.
 
     Args:
       user: Shopper of each event, [P], sorted by (user, time).
@@ -185,17 +209,36 @@ def _histories(
       length: H.
 
     Returns:
-      Product index + 1, oldest first, zeros on the left, [P, H].
+      Row + 1 of each of them, oldest first, zeros on the left, [P, H].
     """
     history = np.zeros((len(user), length), dtype=np.int32)
+    items: list[int] = product.tolist()
     recent: list[int] = []
-    for row in range(len(user)):
+    for row, target in enumerate(items):
         if row and user[row] != user[row - 1]:
             recent = []
-        target = int(product[row]) + 1
-        seen = [item for item in recent if item != target][-length:]
+        seen = [place + 1 for place in recent if items[place] != target][-length:]
         if seen:
             history[row, -len(seen) :] = seen
-        if not recent or recent[-1] != target:
-            recent = [*recent[-2 * length :], target]
+        if recent and items[recent[-1]] == target:
+            recent[-1] = row
+        else:
+            recent = [*recent[-2 * length :], row]
     return history
+
+
+def _facts(
+    columns: Mapping[str, npt.NDArray[Any]], places: npt.NDArray[np.int32]
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """What had last happened by each row to the products at `places` [P, H], and how long ago."""
+    now, at = columns["time"][:, np.newaxis], places - 1
+    code, since = np.ones(places.shape), columns["time"][at]
+    for name in ("cart", "purchase"):
+        when = columns[name][at]
+        code = np.where(when <= now, EVENTS.index(name) + 1, code)
+        since = np.where(when <= now, np.maximum(since, when), since)
+    there = places > 0
+    return (
+        np.where(there, code, 0).astype(np.int8),
+        np.where(there, (now - since) / 1e6, UNKNOWN_AGE).astype(np.float32),
+    )

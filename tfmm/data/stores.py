@@ -20,6 +20,7 @@ from tfmm.data.catalogue_queries import catalogue_queries
 from tfmm.data.changes import changes
 from tfmm.data.pairs import COLUMNS, LogReader, Pairs, Query
 from tfmm.data.store import FeatureStore
+from tfmm.features.history import history_facts
 from tfmm.features.preprocessor import Preprocessor
 from tfmm.files import replacing
 from tfmm.records.tfrecord import PreparedData
@@ -120,7 +121,10 @@ class StoreBuilder:
         shutil.rmtree(self._folder / "queries", ignore_errors=True)
         batches = self._query_batches(reader.queries(_counted(events, advance)))
         store = self._store("queries", batches, lambda rows: None)
-        pairs = reader.pairs(history_length=self._config.catalogue.history_length)
+        pairs = reader.pairs(
+            history_length=self._config.catalogue.history_length,
+            facts=bool(history_facts(self._config.history)),
+        )
         with replacing(path) as file:
             np.savez(file, **vars(pairs))
         return store, pairs

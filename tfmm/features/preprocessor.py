@@ -18,6 +18,7 @@ import tensorflow as tf
 from tfmm.config import Config, Modality
 from tfmm.errors import TfmmError
 from tfmm.features import audio, image
+from tfmm.features.history import UNKNOWN_AGE, event_codes, history_facts
 from tfmm.features.text import Preprocessing, TextFeatures
 
 Side = Literal["query", "product"]
@@ -29,7 +30,8 @@ class Preprocessor(tf.Module):
 
     Every modality is packed: "<modality>/row" int32 [C] names the rows of the batch that have it,
     in order, and its other features hold those rows only, [C, ...]; C may be 0. "row" int32 [B] is
-    range(B); "history" int32 [B, H] is the product index + 1, 0 for none or an unknown product.
+    range(B); "history" int32 [B, H] is the product index + 1, 0 for none or an unknown product,
+    "history/event" int32 and "history/age" float32 [B, H] what the recipe's `history` reads of it.
     A modality is absent from a row where its string is empty, and its features are left out
     altogether where its key is missing or the recipe's tower does not read it.
 
@@ -75,8 +77,9 @@ class Preprocessor(tf.Module):
             "image": self._config.image.handle,
             "audio": self._config.audio.handle,
             "history": "the index",
-            # Training and export know which product a row is.
+            # Training and export know which product a row is, and what the log says of it.
             "id": "",
+            "popularity": "",
         }
         return tuple(modality for modality in wanted if handles[modality])
 
@@ -85,14 +88,16 @@ class Preprocessor(tf.Module):
 
         Args:
           raw: Any of "text", "image", "audio", strings or bytes [B], and "history", product ids
-            [B, any], the oldest first, "" for none; the newest H are read.
+            [B, any], the oldest first, "" for none; the newest H are read. Beside it, as wide,
+            "history_event", strings, and "history_age_seconds", negative where unknown.
         """
         wanted = self.modalities("query")
         features = {"row": _rows_of(raw)}
         if "text" in wanted and "text" in raw and self._text is not None:
             features |= _packed("text", self._text.query(raw["text"]))
         if "history" in wanted and "history" in raw:
-            features["history"] = self._history(raw["history"])
+            features["history"] = self._newest(self.lookup(raw["history"]) + 1, 0)
+            features |= self._history_facts(raw)
         return features | self._media(raw, wanted)
 
     def product(self, raw: Mapping[str, tf.Tensor]) -> Tensors:
@@ -120,6 +125,7 @@ class Preprocessor(tf.Module):
         if side == "query":
             length = self._config.catalogue.history_length
             raw |= {"text": tf.constant([""]), "history": tf.fill([1, length], "")}
+            raw |= {"history_event": raw["history"], "history_age_seconds": tf.zeros([1, length])}
             features = self.query(raw)
         else:
             raw |= {name: tf.constant([""]) for name in self._config.catalogue.text}
@@ -130,11 +136,21 @@ class Preprocessor(tf.Module):
             if name.split("/")[-1] != "row"
         }
 
-    def _history(self, product_id: tf.Tensor) -> tf.Tensor:
+    def _history_facts(self, raw: Mapping[str, tf.Tensor]) -> Tensors:
+        features: Tensors = {}
+        for feature, name in history_facts(self._config.history).items():
+            if name in raw:
+                is_event = feature == "history/event"
+                value = event_codes(raw[name]) if is_event else raw[name]
+                features[feature] = self._newest(value, 0 if is_event else UNKNOWN_AGE)
+        return features
+
+    def _newest(self, values: tf.Tensor, blank: float) -> tf.Tensor:
+        """The last H values of each row, [B, H], with blanks on the left where there are fewer."""
         width = self._config.catalogue.history_length
-        index = self.lookup(product_id)[:, -width:] + 1
-        index = tf.pad(index, [[0, 0], [width - tf.shape(index)[1], 0]])
-        return tf.ensure_shape(index, [None, width])
+        values = values[:, -width:]
+        missing = [[0, 0], [width - tf.shape(values)[1], 0]]
+        return tf.ensure_shape(tf.pad(values, missing, constant_values=blank), [None, width])
 
     def _media(self, raw: Mapping[str, tf.Tensor], wanted: Sequence[Modality]) -> Tensors:
         features: Tensors = {}

@@ -24,11 +24,16 @@ class Encodings(tf.Module):
     """
 
     def __init__(
-        self, tower: Tower, products: int, present: Mapping[str, npt.NDArray[np.bool_]]
+        self,
+        tower: Tower,
+        products: int,
+        present: Mapping[str, npt.NDArray[np.bool_]],
+        popularity: tf.Tensor | None = None,
     ) -> None:
         super().__init__(name="encodings")
         self._tower = tower
         self._products = products
+        self._popularity = popularity
         self.banks = {
             name: tf.Variable(
                 tf.zeros([products + 1, encoder.output_width]),
@@ -59,6 +64,8 @@ class Encodings(tf.Module):
         """Fused unit vectors [K, dim] of products int32 [K] with their ids, in a training step."""
         rows = tf.range(tf.shape(index)[0])
         features: Features = {"row": tf.ensure_shape(rows, index.shape), "id": ids}
+        if self._popularity is not None:
+            features["popularity"] = tf.gather(self._popularity, index)
         for name, variable in self.banks.items():
             has = tf.gather(self._present[name], index) > 0.5
             features[f"{name}/row"] = tf.where(has, features["row"], -1)

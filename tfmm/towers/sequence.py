@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,10 @@ import tensorflow as tf
 
 from tfmm._keras import keras
 from tfmm.config import Config
+from tfmm.features.history import AGE_BUCKETS, EVENTS, UNKNOWN_AGE, age_buckets
 
 _NEVER = -1e9
+Facts = Mapping[str, tf.Tensor]
 
 
 class MeanHistory(keras.layers.Layer):
@@ -25,11 +28,23 @@ class MeanHistory(keras.layers.Layer):
         super().__init__(name="mean_history")
         self.output_width = dim
 
-    def call(self, items: tf.Tensor, known: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def call(
+        self,
+        items: tf.Tensor,
+        known: tf.Tensor,
+        training: bool = False,
+        facts: Facts | None = None,
+    ) -> tf.Tensor:
         """Product vectors `[B, H, dim]`, zeros where not `known` `[B, H]`, to `[B, dim]`."""
         return self.every(items, known)[:, -1]
 
-    def every(self, items: tf.Tensor, known: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def every(
+        self,
+        items: tf.Tensor,
+        known: tf.Tensor,
+        training: bool = False,
+        facts: Facts | None = None,
+    ) -> tf.Tensor:
         """What `call` would give had the history ended at each place, `[B, H, dim]`."""
         count = tf.cumsum(known, axis=1)[:, :, tf.newaxis]
         return tf.cumsum(items, axis=1) / tf.maximum(count, 1.0)
@@ -42,6 +57,12 @@ class AttentionHistory(keras.layers.Layer):
     each distance in place of absolute positions (Raffel et al. 2020): what is learnt in the middle
     of a history holds at its end. Its blocks start as the identity, and with them the vector of a
     history as that of its newest product.
+
+    Where the recipe says so, a token also tells what happened to its product, and how long that was
+    before the next one, or before the query at the end; and attention has a bias for the age that a
+    product had then (after Li, Wang and McAuley, "Time interval aware self-attention for sequential
+    recommendation", WSDM 2020). No place knows how long after it the query came. Both start at
+    nothing, and both are learnt for what is unknown too.
 
     Attributes:
       output_width: Width W of the tokens.
@@ -56,11 +77,15 @@ class AttentionHistory(keras.layers.Layer):
         self._distance = np.maximum(distance, 0).astype(np.int32)
         self.incoming = self._dense(config.tower.dim, width)
         self._heads = config.history.heads
+        self._facts_dropout = config.history.facts_dropout
+        self.events = self.gaps = None
+        if config.history.events:
+            self.events = self._table("events", len(EVENTS) + 1, width)
+        if config.history.ages:
+            self.gaps = self._table("gaps", AGE_BUCKETS, width)
         self.blocks = [
             {
-                "bias": self.add_weight(
-                    name=f"bias{block}", shape=[length, config.history.heads], initializer="zeros"
-                ),
+                "bias": self._table(f"bias{block}", length, config.history.heads),
                 "norm": self._norm(width),
                 "query": self._dense(width, width),
                 "key": self._dense(width, width),
@@ -72,30 +97,87 @@ class AttentionHistory(keras.layers.Layer):
             }
             for block in range(config.history.layers)
         ]
+        self.ages = [
+            self._table(f"age{block}", AGE_BUCKETS, config.history.heads)
+            for block in range(config.history.layers)
+            if config.history.ages
+        ]
         self.norm = self._norm(width)
         self.dropout = keras.layers.Dropout(config.history.dropout, seed=seed)
 
-    def call(self, items: tf.Tensor, known: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Product vectors `[B, H, dim]`, zeros where not `known` `[B, H]`, to `[B, W]`."""
-        return self.every(items, known, training)[:, -1]
+    def call(
+        self,
+        items: tf.Tensor,
+        known: tf.Tensor,
+        training: bool = False,
+        facts: Facts | None = None,
+    ) -> tf.Tensor:
+        """Encodes histories.
 
-    def every(self, items: tf.Tensor, known: tf.Tensor, training: bool = False) -> tf.Tensor:
+        Args:
+          items: Product vectors `[B, H, dim]`, oldest first, zeros where not `known`.
+          known: `[B, H]` of 0 and 1.
+          training: Whether numbers are dropped and facts are hidden.
+          facts: Any of "history/event" int32 `[B, H]`, an event's code or 0, and "history/age"
+            float32 `[B, H]`, seconds before the query or -1.
+
+        Returns:
+          float32 `[B, W]`.
+        """
+        return self.every(items, known, training, facts)[:, -1]
+
+    def every(
+        self,
+        items: tf.Tensor,
+        known: tf.Tensor,
+        training: bool = False,
+        facts: Facts | None = None,
+    ) -> tf.Tensor:
         """What `call` would give had the history ended at each place, `[B, H, W]`."""
-        x = self.dropout(self.incoming(items), training=training)
+        x, biases = self.incoming(items), [0.0] * len(self.blocks)
+        if self.events is not None:
+            x += tf.gather(self.events, self._told("history/event", facts, known, training))
+        if self.gaps is not None:
+            ages = _seen_ages(self._told("history/age", facts, known, training))
+            x += tf.gather(self.gaps, tf.linalg.diag_part(ages))
+            biases = [tf.transpose(tf.gather(table, ages), [0, 3, 1, 2]) for table in self.ages]
+        x = self.dropout(x, training=training)
         seen = tf.linalg.band_part(tf.ones([items.shape[1], items.shape[1]]), -1, 0)
         seen = seen * known[:, tf.newaxis, :]
-        for block in self.blocks:
-            x += self.dropout(self._attend(block, x, seen), training=training)
+        for block, bias in zip(self.blocks, biases, strict=True):
+            x += self.dropout(self._attend(block, x, seen, bias), training=training)
             hidden = block["hidden"](block["second_norm"](x))
             x += self.dropout(block["outgoing"](hidden), training=training)
         return self.norm(x)
 
-    def _attend(self, block: dict[str, Any], x: tf.Tensor, seen: tf.Tensor) -> tf.Tensor:
-        """`[B, H, W]`, with `seen` `[B, H, H]` saying what each place may look at."""
+    def _told(self, name: str, facts: Facts | None, known: tf.Tensor, training: bool) -> tf.Tensor:
+        """A fact `[B, H]` of known products; unknown elsewhere, and now and then in training."""
+        is_event = name == "history/event"
+        unknown = tf.zeros_like(known, tf.int32) if is_event else UNKNOWN_AGE * tf.ones_like(known)
+        if not facts or name not in facts:
+            return unknown
+        there = known > 0.5
+        if training:
+            shown = tf.random.uniform(tf.shape(known[:, :1])) >= self._facts_dropout
+            there = tf.logical_and(there, shown)
+        return tf.where(there, facts[name], unknown)
+
+    def _attend(
+        self, block: dict[str, Any], x: tf.Tensor, seen: tf.Tensor, bias: tf.Tensor | float
+    ) -> tf.Tensor:
+        """Attention from every place, `[B, H, W]`.
+
+        Args:
+          block: The layers.
+          x: Tokens `[B, H, W]`.
+          seen: What each place may look at, `[B, H, H]`.
+          bias: What the age of each adds, `[B, heads, H, H]` or 0.
+        """
         normed = block["norm"](x)
         query, key, value = (self._split(block[name](normed)) for name in ("query", "key", "value"))
         scores = tf.einsum("bqhd,bkhd->bhqk", query, key) / math.sqrt(query.shape[3])
         scores += tf.transpose(tf.gather(block["bias"], self._distance), [2, 0, 1])
+        scores += bias
         may = seen[:, tf.newaxis]
         weights = tf.nn.softmax(scores + (1.0 - may) * _NEVER) * may
         mixed = tf.einsum("bhqk,bkhd->bqhd", weights, value)
@@ -103,6 +185,9 @@ class AttentionHistory(keras.layers.Layer):
 
     def _split(self, x: tf.Tensor) -> tf.Tensor:
         return tf.reshape(x, [-1, x.shape[1], self._heads, x.shape[2] // self._heads])
+
+    def _table(self, name: str, rows: int, width: int) -> tf.Variable:
+        return self.add_weight(name=name, shape=[rows, width], initializer="zeros")
 
     def _dense(
         self,
@@ -122,6 +207,21 @@ class AttentionHistory(keras.layers.Layer):
         layer = keras.layers.LayerNormalization(epsilon=1e-5)
         layer.build([None, None, width])
         return layer
+
+
+def _seen_ages(age_s: tf.Tensor) -> tf.Tensor:
+    """The bucket of the age of each product as each place sees it, int32 `[B, H, H]`.
+
+    A place looks back from the moment of the next product, the last place from the query. What
+    lies after that moment is as old as it: no place looks there, or order and ages disagree.
+
+    Args:
+      age_s: Seconds before the query, `[B, H]`; negative where unknown.
+    """
+    now = tf.pad(age_s[:, 1:], [[0, 0], [0, 1]])[:, :, tf.newaxis]
+    age = age_s[:, tf.newaxis, :]
+    known = tf.logical_and(age >= 0.0, now >= 0.0)
+    return age_buckets(tf.where(known, tf.maximum(age - now, 0.0), UNKNOWN_AGE))
 
 
 History = MeanHistory | AttentionHistory

@@ -11,6 +11,8 @@ import tensorflow as tf
 from tfmm._keras import keras
 from tfmm.config import Config, Modality, late_weights
 from tfmm.errors import TfmmError
+from tfmm.features.history import FACTS
+from tfmm.features.popularity import popularity_width
 from tfmm.towers import hub
 from tfmm.towers.encoders import Encoder, make_encoder
 from tfmm.towers.fusion import make_fusion
@@ -26,7 +28,8 @@ def modalities(config: Config, side: Side) -> tuple[Modality, ...]:
       TfmmError: None is left.
     """
     handles = {"text": config.text.handle, "image": config.image.handle}
-    handles |= {"audio": config.audio.handle, "history": "the index", "id": "the log"}
+    handles |= {"audio": config.audio.handle, "history": "the index"}
+    handles |= {"id": "the log", "popularity": "the log"}
     named = config.tower.query if side == "query" else config.tower.product
     kept = tuple(modality for modality in named if handles[modality])
     if not kept:
@@ -95,11 +98,12 @@ class Tower(keras.layers.Layer):
     Attributes:
       side: "query" or "product".
       modalities: What this side reads.
-      encoders: The encoder of each modality but history and id.
+      encoders: The encoder of each modality but history, id and popularity.
       joint: Projections, fusion and head.
       late: Weight of each modality that is also compared on its own.
       history: What makes one vector of past products, where this side has them.
       ids: A vector for each product of the training catalogue, where this side has them.
+      popularity: What reads how often and how lately a product was asked for, likewise.
     """
 
     def __init__(
@@ -120,7 +124,13 @@ class Tower(keras.layers.Layer):
         self.ids: keras.layers.Embedding | None = None
         if "id" in self.modalities:
             self.ids = _make_ids(config, products)
-        self._id_dropout = config.tower.id_dropout
+        self.popularity: keras.layers.Dense | None = None
+        if "popularity" in self.modalities:
+            self.popularity = _make_popularity(config)
+        self._dropout = {
+            "id": config.tower.id_dropout,
+            "popularity": config.tower.popularity_dropout,
+        }
         self.joint = joint or make_joint(config, [side], encoders)
         self._width = config.tower.width
         self.late = late_weights(config)
@@ -140,8 +150,10 @@ class Tower(keras.layers.Layer):
             "<modality>/row" int32 `[C]` (row of the batch, -1 for padding) and its features, or
             "<modality>/encoded" float32 `[C, W_enc]` in their place; for the query side's history
             "history/items" float32 `[B, H, dim]`, oldest first, zeros where there is none, and
-            "history/known" float32 `[B, H]`; for the product side "id" int32 `[B]`, the product's
-            row of the training catalogue + 1, 0 for none.
+            "history/known" float32 `[B, H]`, and where the recipe and the caller have them
+            "history/event" and "history/age" (see `AttentionHistory`); for the product side "id"
+            int32 `[B]`, the product's row of the training catalogue + 1, 0 for none, and
+            "popularity" float32 `[B, F]` as `popularity_features` gives it.
           training: Whether trainable encoders run in training mode.
 
         Returns:
@@ -186,7 +198,8 @@ class Tower(keras.layers.Layer):
         """
         assert self.history is not None
         known = features["history/known"]
-        every = self.history.every(features["history/items"], known, training=True)
+        facts = _history_facts(features)
+        every = self.history.every(features["history/items"], known, training=True, facts=facts)
         encoded = tf.gather(tf.reshape(every, [-1, every.shape[2]]), at)
         token = self.joint.project("history", encoded)[:, tf.newaxis, :]
         present = self.joint.only("history", tf.ones([at.shape[0], len(self.joint.modalities)]))
@@ -225,16 +238,14 @@ class Tower(keras.layers.Layer):
                 return absent
             known = features["history/known"]
             items = tf.where(known[:, :, tf.newaxis] > 0.5, features["history/items"], 0.0)
-            encoded = self.history(items, known, training=training)
+            encoded = self.history(items, known, training=training, facts=_history_facts(features))
             return self.joint.project(modality, encoded), tf.reduce_max(known, axis=1)
-        if modality == "id":
-            if self.ids is None or "id" not in features:
+        if modality in ("id", "popularity"):
+            layer = self.ids if modality == "id" else self.popularity
+            if layer is None or modality not in features:
                 return absent
-            there = tf.cast(features["id"] > 0, tf.float32)
-            if training:
-                kept = tf.random.uniform(tf.shape(there)) >= self._id_dropout
-                there *= tf.cast(kept, tf.float32)
-            return self.joint.project(modality, self.ids(features["id"])), there
+            there = self._is_logged(modality, features[modality], training)
+            return self.joint.project(modality, layer(features[modality])), there
         row = features.get(f"{modality}/row")
         if modality not in self.modalities or row is None or row.shape[0] == 0:
             return absent
@@ -245,6 +256,14 @@ class Tower(keras.layers.Layer):
             lambda: self._scatter(modality, features, rows, training),
             lambda: absent,
         )
+
+    def _is_logged(self, modality: str, given: tf.Tensor, training: bool) -> tf.Tensor:
+        """Presence `[B]` of what the log says of products; training hides it now and then."""
+        there = tf.cast((given if modality == "id" else given[:, 0]) > 0, tf.float32)
+        if training:
+            kept = tf.random.uniform(tf.shape(there)) >= self._dropout[modality]
+            there *= tf.cast(kept, tf.float32)
+        return there
 
     def _encoded(self, modality: str, features: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
         """Encodes packed rows of one modality, `[C, W_enc]`."""
@@ -277,10 +296,11 @@ def fused_part(products: Any, dim: int) -> Any:
 def make_joint(config: Config, sides: list[Side], encoders: Mapping[str, Encoder]) -> Joint:
     """The joint layer over all modalities that the named sides read."""
     names = [m for side in sides for m in modalities(config, side)]
-    own = {"history": history_width(config), "id": config.tower.width}
+    width = config.tower.width
+    own = {"history": history_width(config), "id": width, "popularity": width}
     widths: dict[str, int] = {
         m: own[m] if m in own else encoders[m].output_width
-        for m in ("text", "image", "audio", "history", "id")
+        for m in ("text", "image", "audio", "history", "id", "popularity")
         if m in names
     }
     seed = config.seed * 1000 + (500 if sides == ["product"] else 0)
@@ -329,7 +349,8 @@ def _make_encoders(config: Config, sides: list[Side], vocabulary_size: int) -> d
         "image": config.image.handle,
         "audio": config.audio.handle,
     }
-    named = {m for side in sides for m in modalities(config, side)} - {"history", "id"}
+    named = {m for side in sides for m in modalities(config, side)}
+    named -= {"history", "id", "popularity"}
     encoders: dict[str, Encoder] = {}
     for modality in sorted(named):
         handle = handles[modality]
@@ -344,6 +365,11 @@ def _make_encoders(config: Config, sides: list[Side], vocabulary_size: int) -> d
     return encoders
 
 
+def _history_facts(features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """What a history encoder is told of the products beside their vectors."""
+    return {name: features[name] for name in FACTS if name in features}
+
+
 def _make_ids(config: Config, products: int) -> keras.layers.Embedding:
     if products < 1:
         raise TfmmError("tower.product: expected products to give ids to, received none")
@@ -351,6 +377,13 @@ def _make_ids(config: Config, products: int) -> keras.layers.Embedding:
     table = keras.layers.Embedding(products + 1, config.tower.width, embeddings_initializer=normal)
     table.build(None)
     return table
+
+
+def _make_popularity(config: Config) -> keras.layers.Dense:
+    kernel = keras.initializers.GlorotUniform(seed=config.seed * 1000 + 960)
+    layer = keras.layers.Dense(config.tower.width, activation="relu", kernel_initializer=kernel)
+    layer.build([None, popularity_width(config.tower.popularity_days)])
+    return layer
 
 
 def _without_padding(feature: tf.Tensor, row: tf.Tensor) -> tf.Tensor:

@@ -93,7 +93,7 @@ def export(
     columns = read_columns(trained.config, prepared)
     ids = [one.decode() for one in columns["product_id"]]
     preprocessor = trained.make_preprocessor(ids)
-    vectors = _embed(trained, preprocessor, prepared, trained.rows(ids), console)
+    vectors = _embed(trained, preprocessor, prepared, trained.from_log(ids), console)
     made = make_index(vectors, trained.config.index)
     retriever = Retriever(
         trained.config,
@@ -161,19 +161,19 @@ def _embed(
     trained: build.Trained,
     preprocessor: Preprocessor,
     prepared: PreparedData,
-    rows: npt.NDArray[np.int32],
+    from_log: Mapping[str, npt.NDArray[Any]],
     console: Console,
 ) -> npt.NDArray[np.float32]:
-    """Unit vectors of all products, [N, D]; `rows` [N] are theirs in the training catalogue."""
+    """Unit vectors of all products, [N, D]; `from_log` [N, ...] is what the log says of them."""
     raw = product_inputs(trained.config, prepared).batch(EMBED_BATCH)
     features = raw.map(preprocessor.product, num_parallel_calls=2).prefetch(2)
     tower = tf.function(trained.product_tower, autograph=False, reduce_retracing=True)
-    known = np.split(rows, range(EMBED_BATCH, len(rows), EMBED_BATCH))
+    log = tf.data.Dataset.from_tensor_slices(dict(from_log)).batch(EMBED_BATCH)
     parts = []
     with _bar(console) as bar:
         task = bar.add_task("embedding products", total=prepared.count("products"))
-        for batch, ids in zip(features, known, strict=True):
-            parts.append(tower(batch | {"id": tf.constant(ids)}).numpy())
+        for batch, known in zip(features, log, strict=True):
+            parts.append(tower(batch | known).numpy())
             bar.advance(task, len(parts[-1]))
     vectors: npt.NDArray[np.float32] = np.concatenate(parts).astype(np.float32)
     if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
@@ -255,9 +255,11 @@ def questions(config: Config, prepared: PreparedData) -> list[tuple[str, dict[st
     rows = list(product_inputs(config, prepared).take(4).as_numpy_iterator())
     first = itertools.islice(prepared.rows("products", ["product_id"]), 4)
     known = [row["product_id"] for row in first]
+    told = {"history_event": [["click"]], "history_age_seconds": [[3600.0]]}
     asked: list[tuple[str, dict[str, Any]]] = [
         ("serving_default", {}),
         ("serving_default", {"history": [known], "exclude": [known[:1]], "k": [5]}),
+        ("serving_default", {"history": [known], **told}),
         ("similar", {"product_id": [*known, "no such product"]}),
         ("embed_product", {name: [row[name] for row in rows] for name in rows[0]}),
     ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -22,6 +23,7 @@ from tfmm.data.batches import BatchPlan, Stores, dataset
 from tfmm.data.pairs import LogReader, Pairs
 from tfmm.data.stores import VARIANTS, StoreBuilder
 from tfmm.errors import TfmmError
+from tfmm.features.popularity import popularity_features
 from tfmm.files import replacing, write_json
 from tfmm.heldout import split_instants
 from tfmm.model import ProductFacts, TwoTower
@@ -85,6 +87,7 @@ class _Log:
     training: Pairs
     validation: Pairs
     split: dict[str, int]
+    popularity: npt.NDArray[np.float32] | None
 
 
 @dataclass(frozen=True)
@@ -116,10 +119,10 @@ class _Work:
         events = self._task("log", self.prepared.count("events") or None)
         queries, pairs = builder.log(reader, events)
         training, validation, split = _split(self.config, pairs)
-        self._write_popularity(ids, training)
+        popularity = self._popularity(ids, training)
         changes, photographed = builder.changes(products, self._task("mixed queries", None))
         stores = Stores(products, queries, words, VARIANTS, changes, photographed)
-        return _Log(stores, training, validation, split)
+        return _Log(stores, training, validation, split, popularity)
 
     def fit(self, log: _Log, strategy: tf.distribute.Strategy) -> Trainer:
         """Trains to the end, from the newest checkpoint."""
@@ -161,6 +164,9 @@ class _Work:
     def _make_model(self, plan: BatchPlan, log: _Log) -> TwoTower:
         products = log.stores.products
         known = np.bincount(log.training.product, minlength=products.rows) > 0
+        present: dict[str, npt.NDArray[np.bool_]] = {
+            m: products.has(m) for m in self.config.tower.product
+        }
         towers = build.make_towers(
             self.config, build.read_vocabulary(self.run), products=products.rows
         )
@@ -169,7 +175,7 @@ class _Work:
             *towers,
             dim=self.config.tower.dim,
             sampling_probability=sampling_probability(plan.sources()),
-            facts=ProductFacts(known, {m: products.has(m) for m in self.config.tower.product}),
+            facts=ProductFacts(known, present, log.popularity),
         )
 
     def _validation(self, log: _Log) -> Validation | None:
@@ -185,10 +191,21 @@ class _Work:
             self.config.tower.query,
         )
 
-    def _write_popularity(self, ids: list[str], training: Pairs) -> None:
+    def _popularity(self, ids: list[str], training: Pairs) -> npt.NDArray[np.float32] | None:
+        """Keeps what the training pairs say of each product; returns what the tower reads of it."""
         counts = np.bincount(training.product, weights=training.weight, minlength=len(ids))
+        kept: dict[str, npt.NDArray[Any]] = {"product_id": np.array(ids)}
+        kept |= {"count": counts.astype(np.float32)}
+        if "popularity" in self.config.tower.product:
+            kept["features"] = popularity_features(
+                training.product,
+                training.timestamp_us,
+                products=len(ids),
+                days=self.config.tower.popularity_days,
+            )
         with replacing(self.run / build.POPULARITY) as file:
-            np.savez(file, product_id=np.array(ids), count=counts.astype(np.float32))
+            np.savez(file, **kept)
+        return kept.get("features")
 
     def _task(self, name: str, total: int | None) -> Callable[[int], None]:
         task = self.bar.add_task(name, total=total, detail="")
