@@ -59,6 +59,10 @@ def pairs() -> Pairs:
         weight=np.where(np.arange(LOGGED) % 2, 3.0, 1.0).astype(np.float32),
         timestamp_us=np.arange(LOGGED),
         history=np.tile(np.arange(LOGGED, dtype=np.int32)[:, None] + 1, (1, 3)),
+        shopper=np.zeros(LOGGED, np.int32),
+        position=np.full(LOGGED, -1, np.int32),
+        passed=np.zeros((LOGGED, 0), np.int32),
+        others=np.zeros((LOGGED, 0), np.int32),
     )
 
 

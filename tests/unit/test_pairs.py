@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ INDEX = {"a": 0, "b": 1, "c": 2}
 
 def event(seconds: float, kind: str, product: str, **extra: Any) -> dict[str, Any]:
     blank = {"user_id": "u", "session_id": "s", "query_text": "", "query_image": b""}
-    row = blank | {"query_audio": b"", "timestamp_us": int(seconds * SECOND)}
+    row = blank | {"query_audio": b"", "timestamp_us": int(seconds * SECOND), "position": -1}
+    row["dwell_seconds"] = math.nan
     return row | {"event_type": kind, "product_id": product} | extra
 
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfmm.config import AugmentConfig, Config
 from tfmm.data.augment import augment
+from tfmm.data.negatives import Drawn, of_rows
 from tfmm.data.pairs import Pairs
 from tfmm.data.store import ROW, Arrays, FeatureStore
 from tfmm.errors import TfmmError
@@ -54,7 +55,7 @@ class _Stream:
     query_rows: Callable[[Rows, Rows], dict[str, tuple[FeatureStore, Rows]]]
     product: npt.NDArray[np.int32]
     weight: npt.NDArray[np.float32]
-    history: npt.NDArray[np.int32] | None
+    pairs: Pairs | None
 
 
 class BatchPlan:
@@ -77,7 +78,7 @@ class BatchPlan:
         self._streams = _streams(config, pairs, stores, batch_size)
         self._orders: dict[tuple[int, int], Rows] = {}
         self._photo_rows = _photo_rows(self._streams, config.train.product_photo_share)
-        logged = [stream for stream in self._streams if stream.history is not None]
+        logged = [stream for stream in self._streams if stream.pairs is not None]
         passed = logged or self._streams
         rows, quota = (sum(getattr(s, name) for s in passed) for name in ("size", "quota"))
         self.batches_per_epoch = max(1, -(-rows // quota))
@@ -98,6 +99,9 @@ class BatchPlan:
         }
         product_features = self._product_features(products.astype(np.int64), self._photo_rows)
         flat |= self._sampled(flat["query:history"], number)
+        drawn = [Drawn(s.pairs, rows) for s, (rows, _) in zip(self._streams, chosen, strict=True)]
+        random = np.random.default_rng([self._config.seed, len(self._streams) + 1, number])
+        flat |= of_rows(drawn, self._config.train, random)
         return flat | {f"product:{name}": value for name, value in product_features.items()}
 
     def _sampled(self, history: npt.NDArray[np.int32], number: int) -> Arrays:
@@ -162,8 +166,8 @@ class BatchPlan:
             for modality, (store, entries) in stream.query_rows(rows, passes).items():
                 part = store.gather(modality, entries)
                 parts.setdefault(modality, []).append(part | {modality + ROW: where})
-            if stream.history is not None:
-                history[where] = stream.history[rows]
+            if stream.pairs is not None:
+                history[where] = stream.pairs.history[rows]
             start += stream.quota
         features: Arrays = {"row": np.arange(self.batch_size, dtype=np.int32), "history": history}
         for modality, list_of_parts in parts.items():
@@ -190,7 +194,7 @@ def dataset(plan: BatchPlan, config: AugmentConfig, *, start: int, stop: int) ->
 
     Yields:
       {"query": packed features, "product": packed features, "product_index": int32 [B],
-      "weight": float32 [B]}; every shape is static.
+      "weight": float32 [B]}, and what the recipe adds; every shape is static.
     """
     example = plan.batch(start)
     names = sorted(example)
@@ -337,7 +341,7 @@ def _log_stream(
         query_rows,
         pairs.product,
         pairs.weight / mean_weight,
-        pairs.history,
+        pairs,
     )
 
 

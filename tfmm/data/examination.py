@@ -1,0 +1,128 @@
+"""How likely a shopper looks at each place of a page, estimated from the log's own positions."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from tfmm.data.impressions import Shown
+
+PLACES = 50
+_MOST_CONTEXTS = 100_000
+_PRIOR_CLICKS = 2.0
+_MOST_STEPS = 100
+_CLOSE = 1e-6
+Numbers = npt.NDArray[np.float64]
+
+
+def examination(shown: Shown, *, before_us: int) -> npt.NDArray[np.float32]:
+    """Probability that a place is looked at, relative to the most looked-at place.
+
+    The position-based model says that a click needs a look at the place and interest in what is
+    there: P(click | query, product, place k) = theta_k gamma(query, product). The same product
+    shown for the same query at different places is an experiment that the log has made by itself
+    (intervention harvesting: Agarwal et al., "Estimating position bias without intrusive
+    interventions", WSDM 2019). Given how many clicks C such a context got over all places, how
+    they fall on the places does not depend on gamma: shares n_k theta_k / sum_j n_j theta_j for n_k
+    impressions. Maximising sum_k c_k log share_k over all contexts is the conditional likelihood of
+    Hausman, Hall and Griliches (Econometrica 1984). It is concave, needs no relevance model, which
+    a small log could not feed, and its score has mean 0 at the true theta for clicks that are no
+    Poisson counts too.
+
+    A weak prior keeps it tame: as if each two neighbouring places had been compared once more, with
+    one click for each. Without any experiment all places are alike.
+
+    Args:
+      shown: The impressions. Those without a query or a position say nothing here; places from
+        `PLACES` - 1 on count as one.
+      before_us: Only impressions before this instant are used.
+
+    Returns:
+      theta of each place, in (0, 1], [K]; K is the deepest place of the log + 1, at most `PLACES`.
+    """
+    places = min(int(shown.position.max(initial=0)) + 1, PLACES)
+    used = (shown.query >= 0) & (shown.position >= 0) & (shown.timestamp_us < before_us)
+    seen, clicked = _experiments(shown, np.flatnonzero(used), places)
+    neighbours = np.eye(places)[:-1] + np.eye(places, k=1)[:-1]
+    seen = np.concatenate([seen, neighbours])
+    clicked = np.concatenate([clicked, _PRIOR_CLICKS / 2 * neighbours])
+    theta = np.exp(_maximum(seen, clicked))
+    return (theta / theta.max()).astype(np.float32)
+
+
+def inverse_propensity(
+    position: npt.NDArray[np.int32], theta: npt.NDArray[np.float32], *, most: float
+) -> npt.NDArray[np.float32]:
+    """What a click counts so that clicks at all places stand for interest alone, [P].
+
+    Weighted by 1 / theta a click has the expectation of gamma wherever it happened (Joachims et
+    al., "Unbiased learning-to-rank with biased feedback", WSDM 2017). Clipping trades some of the
+    bias for less variance.
+
+    Args:
+      position: Place of each click, -1 for unknown, which counts 1, [P].
+      theta: Probability of a look at each place, [K].
+      most: The largest weight.
+    """
+    weight = 1.0 / np.maximum(theta, 1.0 / most)
+    known = weight[np.clip(position, 0, len(theta) - 1)]
+    return np.where(position < 0, 1.0, known).astype(np.float32)
+
+
+def _experiments(shown: Shown, rows: npt.NDArray[np.int64], places: int) -> tuple[Numbers, Numbers]:
+    """Impressions and clicks [R, K] of contexts shown at several places and clicked."""
+    if len(rows) == 0:
+        return np.zeros((0, places)), np.zeros((0, places))
+    keys = np.stack([shown.query[rows], shown.product[rows].astype(np.int64)], axis=1)
+    _, context = np.unique(keys, axis=0, return_inverse=True)
+    context = context.reshape(-1)
+    place = np.minimum(shown.position[rows], places - 1).astype(np.int64)
+    clicked = shown.clicked[rows]
+    cells = np.unique(context * places + place)
+    several = np.bincount(cells // places, minlength=context.max() + 1) > 1
+    useful = np.flatnonzero(several & (np.bincount(context, weights=clicked) > 0))
+    if len(useful) > _MOST_CONTEXTS:
+        useful = np.random.default_rng(0).permutation(useful)[:_MOST_CONTEXTS]
+    number = np.full(len(several), -1)
+    number[useful] = np.arange(len(useful))
+    kept = number[context] >= 0
+    cell = number[context[kept]] * places + place[kept]
+    size = len(useful) * places
+    seen = np.bincount(cell, minlength=size).astype(np.float64)
+    clicks = np.bincount(cell, weights=clicked[kept], minlength=size).astype(np.float64)
+    return seen.reshape(-1, places), clicks.reshape(-1, places)
+
+
+def _maximum(seen: Numbers, clicked: Numbers) -> Numbers:
+    """Logarithm of theta [K], 0 at place 0, by Newton's method with halved steps."""
+    value = np.zeros(seen.shape[1])
+    best = _likelihood(value, seen, clicked)
+    for _ in range(_MOST_STEPS):
+        step = _newton_step(value, seen, clicked)
+        while _likelihood(value + step, seen, clicked) < best and np.abs(step).max() > _CLOSE:
+            step /= 2
+        value = value + step
+        best = _likelihood(value, seen, clicked)
+        if np.abs(step).max(initial=0.0) <= _CLOSE:
+            break
+    return value
+
+
+def _shares(value: Numbers, seen: Numbers) -> Numbers:
+    mass = seen * np.exp(value)
+    shares: Numbers = mass / mass.sum(axis=1, keepdims=True)
+    return shares
+
+
+def _likelihood(value: Numbers, seen: Numbers, clicked: Numbers) -> float:
+    return float(np.sum(clicked * np.log(np.where(clicked > 0, _shares(value, seen), 1.0))))
+
+
+def _newton_step(value: Numbers, seen: Numbers, clicked: Numbers) -> Numbers:
+    shares = _shares(value, seen)
+    expected = clicked.sum(axis=1, keepdims=True) * shares
+    gradient = clicked.sum(axis=0) - expected.sum(axis=0)
+    curvature = np.diag(expected.sum(axis=0)) - shares.T @ expected
+    step = np.zeros(len(value))
+    step[1:] = np.linalg.solve(curvature[1:, 1:], gradient[1:])
+    return step
