@@ -95,6 +95,18 @@ def test_a_type_that_weighs_nothing_is_left_out():
     assert len(reader.pairs(history_length=2)) == 0
 
 
+def test_dwell_time_makes_a_click_count_from_nothing_to_twice():
+    reader = LogReader(EventWeights(click=3, cart=2, purchase=4), INDEX, dwell_seconds=30.0)
+    times = [0.0, 10.0, 30.0, 90.0, math.nan]
+    events = [
+        event(at, "click", "a", query_text=str(at), dwell_seconds=dwell)
+        for at, dwell in enumerate(times)
+    ]
+    list(reader.queries([*events, event(9, "cart", "b", query_text="x", dwell_seconds=1.0)]))
+    # 2 d / (d + 30) of 3; the click that was left at once is no pair, the cart counts as always.
+    assert reader.pairs(history_length=1).weight.tolist() == [1.5, 3.0, 4.5, 3.0, 2.0]
+
+
 def test_pairs_come_in_time_order_whatever_the_order_of_the_log():
     events = [event(t, "click", "abc"[t % 3], query_text=str(t)) for t in range(6)]
     _, forward = read(events)

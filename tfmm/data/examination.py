@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from tfmm.data.impressions import Shown
+from tfmm.data.impressions import Shown, numbered
 
 PLACES = 50
 _MOST_CONTEXTS = 100_000
@@ -71,15 +71,11 @@ def inverse_propensity(
 
 def _experiments(shown: Shown, rows: npt.NDArray[np.int64], places: int) -> tuple[Numbers, Numbers]:
     """Impressions and clicks [R, K] of contexts shown at several places and clicked."""
-    if len(rows) == 0:
-        return np.zeros((0, places)), np.zeros((0, places))
-    keys = np.stack([shown.query[rows], shown.product[rows].astype(np.int64)], axis=1)
-    _, context = np.unique(keys, axis=0, return_inverse=True)
-    context = context.reshape(-1)
+    context = numbered(shown.query[rows], shown.product[rows])
     place = np.minimum(shown.position[rows], places - 1).astype(np.int64)
     clicked = shown.clicked[rows]
     cells = np.unique(context * places + place)
-    several = np.bincount(cells // places, minlength=context.max() + 1) > 1
+    several = np.bincount(cells // places, minlength=int(context.max(initial=-1)) + 1) > 1
     useful = np.flatnonzero(several & (np.bincount(context, weights=clicked) > 0))
     if len(useful) > _MOST_CONTEXTS:
         useful = np.random.default_rng(0).permutation(useful)[:_MOST_CONTEXTS]

@@ -104,7 +104,7 @@ class ImpressionReader:
         own = made["position"].copy()
         np.maximum.at(own, number[is_positive], events["position"][is_positive])
         shown = Shown(
-            page=_numbered(made["session"], made["query"]),
+            page=numbered(made["session"], made["query"]),
             query=made["query"],
             product=made["product"].astype(np.int32),
             position=np.where(made["position"] < 0, own, made["position"]).astype(np.int32),
@@ -150,17 +150,18 @@ def passed_over(shown: Shown, *, most: int = PASSED_OVER) -> npt.NDArray[np.int3
     return passed
 
 
+def numbered(*keys: npt.NDArray[np.int64] | npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """The number of each row's combination of keys, from 0 without gaps."""
+    number = np.zeros(len(keys[0]), np.int64)
+    for key in keys:
+        values, own = np.unique(key, return_inverse=True)
+        _, number = np.unique(number * len(values) + own, return_inverse=True)
+    return number
+
+
 def _changes(*keys: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Where one of the sorted keys differs from the row before; the first row does."""
     changed = np.ones(len(keys[0]), np.bool_)
     if len(changed):
         changed[1:] = np.any([key[1:] != key[:-1] for key in keys], axis=0)
     return changed
-
-
-def _numbered(*keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The number of each row's combination of keys, from 0."""
-    if len(keys[0]) == 0:
-        return np.zeros(0, np.int64)
-    _, number = np.unique(np.stack(keys, axis=1), axis=0, return_inverse=True)
-    return number.reshape(-1).astype(np.int64)

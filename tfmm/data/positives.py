@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfmm.config import TrainConfig
-from tfmm.data.impressions import DAY_US
+from tfmm.data.impressions import DAY_US, numbered
 from tfmm.data.pairs import Pairs
 from tfmm.errors import TfmmError
 
@@ -22,7 +22,7 @@ def for_training(pairs: Pairs, config: TrainConfig) -> Pairs:
       TfmmError: The recipe asks for what the log does not tell.
     """
     if config.repeat_cap:
-        pairs = pairs.take(_among_last(_groups(pairs.shopper, pairs.product), config.repeat_cap))
+        pairs = pairs.take(_among_last(numbered(pairs.shopper, pairs.product), config.repeat_cap))
     if config.user_cap:
         pairs = pairs.take(_among_last(pairs.shopper.astype(np.int64), config.user_cap))
     others = other_positives(pairs, most=config.other_positives)
@@ -46,13 +46,14 @@ def other_positives(pairs: Pairs, *, most: int) -> npt.NDArray[np.int32]:
     if not len(pairs):
         return others
     group = _askings(pairs)
-    cells, own = np.unique(np.stack([group, pairs.product], axis=1), axis=0, return_inverse=True)
-    own = own.reshape(-1)
-    sizes = np.bincount(cells[:, 0])[group]
-    starts = np.searchsorted(cells[:, 0], group)
+    products = int(pairs.product.max()) + 1
+    cells, own = np.unique(group * products + pairs.product, return_inverse=True)
+    whose, product = np.divmod(cells, products)
+    sizes = np.bincount(whose)[group]
+    starts = np.searchsorted(whose, group)
     for place in range(min(most, int(sizes.max()) - 1)):
         following = starts + (own - starts + place + 1) % sizes
-        others[:, place] = np.where(place + 1 < sizes, cells[following, 1] + 1, 0)
+        others[:, place] = np.where(place + 1 < sizes, product[following] + 1, 0)
     return others
 
 
@@ -88,15 +89,7 @@ def _askings(pairs: Pairs) -> Keys:
     Without a query, what a shopper took on one day belongs together.
     """
     day = np.where(pairs.query < 0, pairs.timestamp_us // DAY_US, 0)
-    return _groups(pairs.shopper, pairs.query, day)
-
-
-def _groups(*keys: npt.NDArray[np.int64] | npt.NDArray[np.int32]) -> Keys:
-    """The number of each row's combination of keys."""
-    if len(keys[0]) == 0:
-        return np.zeros(0, np.int64)
-    _, group = np.unique(np.stack(keys, axis=1), axis=0, return_inverse=True)
-    return group.reshape(-1).astype(np.int64)
+    return numbered(pairs.shopper, pairs.query, day)
 
 
 def _among_last(group: Keys, most: int) -> npt.NDArray[np.bool_]:
