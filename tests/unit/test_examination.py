@@ -89,16 +89,19 @@ def test_only_impressions_of_the_training_period_count():
     np.testing.assert_allclose(half, examination(first, before_us=ALWAYS), rtol=1e-6)
 
 
-def test_the_likelihood_is_that_of_written_out_shares():
+def test_the_estimate_is_where_the_score_of_written_out_shares_is_zero():
     # One product, one query: place 0 shown 4 times with 3 clicks, place 1 shown 8 times with 2.
-    # The prior adds a click on each, shown once each. With r = theta_1 / theta_0 the score of
-    # place 1 is 2 - 5 * 8r / (4 + 8r) + 1 - 2r / (1 + r), which is 0 where 8 r^2 + 3 r - 3 is.
     clicked = np.array([True] * 3 + [False] + [True] * 2 + [False] * 6)
     position = np.array([0] * 4 + [1] * 8, np.int32)
     zeros = np.zeros(12, np.int64)
     shown = Shown(zeros, zeros, zeros.astype(np.int32), position, zeros, clicked, clicked)
     found = examination(shown, before_us=1)
-    assert float(found[1] / found[0]) == pytest.approx((np.sqrt(105) - 3) / 16, rel=1e-5)
+    ratio = float(found[1] / found[0])
+    # The prior of log theta_1 is normal with variance (1.0 log 2)^2 + 0.25^2.
+    prior = np.log(ratio) / (np.log(2) ** 2 + 0.25**2)
+    score = 2 - 5 * 8 * ratio / (4 + 8 * ratio) - prior
+    assert score == pytest.approx(0.0, abs=1e-5)
+    assert 0.3 < ratio < 1.0
 
 
 def test_weights_are_clipped_and_an_unknown_place_counts_one():

@@ -9,7 +9,8 @@ from tfmm.data.impressions import Shown, numbered
 
 PLACES = 50
 _MOST_CONTEXTS = 100_000
-_PRIOR_CLICKS = 2.0
+# Standard deviations of the prior: of eta, and of a place's log theta around the curve.
+_SLOPE, _SCATTER = 1.0, 0.25
 _MOST_STEPS = 100
 _CLOSE = 1e-6
 Numbers = npt.NDArray[np.float64]
@@ -29,8 +30,10 @@ def examination(shown: Shown, *, before_us: int) -> npt.NDArray[np.float32]:
     a small log could not feed, and its score has mean 0 at the true theta for clicks that are no
     Poisson counts too.
 
-    A weak prior keeps it tame: as if each two neighbouring places had been compared once more, with
-    one click for each. Without any experiment all places are alike.
+    Small logs hold few such experiments. A prior says that log theta_k is normal around
+    -eta log(1 + k), the curve of Joachims et al. (see `inverse_propensity`), and eta around 0: few
+    experiments give the curve's one number, many give every place its own, and without any all
+    places are alike.
 
     Args:
       shown: The impressions. Those without a query or a position say nothing here; places from
@@ -43,9 +46,6 @@ def examination(shown: Shown, *, before_us: int) -> npt.NDArray[np.float32]:
     places = min(int(shown.position.max(initial=0)) + 1, PLACES)
     used = (shown.query >= 0) & (shown.position >= 0) & (shown.timestamp_us < before_us)
     seen, clicked = _experiments(shown, np.flatnonzero(used), places)
-    neighbours = np.eye(places)[:-1] + np.eye(places, k=1)[:-1]
-    seen = np.concatenate([seen, neighbours])
-    clicked = np.concatenate([clicked, _PRIOR_CLICKS / 2 * neighbours])
     theta = np.exp(_maximum(seen, clicked))
     return (theta / theta.max()).astype(np.float32)
 
@@ -91,15 +91,20 @@ def _experiments(shown: Shown, rows: npt.NDArray[np.int64], places: int) -> tupl
 
 def _maximum(seen: Numbers, clicked: Numbers) -> Numbers:
     """Logarithm of theta [K], 0 at place 0, by Newton's method with halved steps."""
+    curve = np.log1p(np.arange(1, seen.shape[1]))
+    covariance = _SLOPE**2 * np.outer(curve, curve) + _SCATTER**2 * np.eye(len(curve))
+    precision = np.zeros((seen.shape[1], seen.shape[1]))
+    precision[1:, 1:] = np.linalg.inv(covariance)
     value = np.zeros(seen.shape[1])
-    best = _likelihood(value, seen, clicked)
+    best = _posterior(value, seen, clicked, precision)
     for _ in range(_MOST_STEPS):
-        step = _newton_step(value, seen, clicked)
-        while _likelihood(value + step, seen, clicked) < best and np.abs(step).max() > _CLOSE:
-            step /= 2
+        step = _newton_step(value, seen, clicked, precision)
+        size = np.abs(step).max(initial=0.0)
+        while _posterior(value + step, seen, clicked, precision) < best and size > _CLOSE:
+            step, size = step / 2, size / 2
         value = value + step
-        best = _likelihood(value, seen, clicked)
-        if np.abs(step).max(initial=0.0) <= _CLOSE:
+        best = _posterior(value, seen, clicked, precision)
+        if size <= _CLOSE:
             break
     return value
 
@@ -110,15 +115,17 @@ def _shares(value: Numbers, seen: Numbers) -> Numbers:
     return shares
 
 
-def _likelihood(value: Numbers, seen: Numbers, clicked: Numbers) -> float:
-    return float(np.sum(clicked * np.log(np.where(clicked > 0, _shares(value, seen), 1.0))))
+def _posterior(value: Numbers, seen: Numbers, clicked: Numbers, precision: Numbers) -> float:
+    """Logarithm of likelihood times prior, up to a constant."""
+    shares = np.where(clicked > 0, _shares(value, seen), 1.0)
+    return float(np.sum(clicked * np.log(shares)) - value @ precision @ value / 2)
 
 
-def _newton_step(value: Numbers, seen: Numbers, clicked: Numbers) -> Numbers:
+def _newton_step(value: Numbers, seen: Numbers, clicked: Numbers, precision: Numbers) -> Numbers:
     shares = _shares(value, seen)
     expected = clicked.sum(axis=1, keepdims=True) * shares
-    gradient = clicked.sum(axis=0) - expected.sum(axis=0)
-    curvature = np.diag(expected.sum(axis=0)) - shares.T @ expected
+    gradient = clicked.sum(axis=0) - expected.sum(axis=0) - precision @ value
+    curvature = np.diag(expected.sum(axis=0)) - shares.T @ expected + precision
     step = np.zeros(len(value))
     step[1:] = np.linalg.solve(curvature[1:, 1:], gradient[1:])
     return step
