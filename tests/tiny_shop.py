@@ -53,6 +53,11 @@ SETTINGS = (
     "history.events=true",
     "history.ages=true",
     "train.uniform_negatives=16",
+    "train.hard_negatives=2",
+    "train.other_positives=2",
+    "train.dwell_seconds=20",
+    "train.repeat_cap=3",
+    'train.position_bias="inverse_propensity"',
     "train.next_items=8",
     "train.batch_size=16",
     "train.epochs=2",
@@ -105,7 +110,7 @@ def products() -> list[dict[str, object]]:
 
 
 def events(count: int = 240) -> list[dict[str, object]]:
-    """Clicks after words, photos, voices and nothing, two minutes apart."""
+    """Clicks after words, photos, voices and nothing, and what stood above them."""
     random = np.random.default_rng(0)
     catalogue = products()
     rows: list[dict[str, object]] = []
@@ -131,6 +136,12 @@ def events(count: int = 240) -> list[dict[str, object]]:
                 row["query_image"] = product["image"]
             case 3:
                 row["query_audio"] = voice(int(str(product["product_id"])[1:]), number)
+        if row["event_type"] == "click":
+            row["dwell_seconds"] = float(number % 50)
+            above = catalogue[(number + 1) % len(catalogue)]
+            shown = {"event_type": "impression", "product_id": above["product_id"]}
+            place = {"position": number % 10 - 1, "query_image": None, "query_audio": None}
+            rows += [row | shown | place | {"dwell_seconds": None}] if number % 10 else []
         rows.append(row)
     return rows
 

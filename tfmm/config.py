@@ -15,6 +15,7 @@ from tfmm.tree import make, set_value
 Fusion = Literal["weighted", "concat", "attention", "mlp_fm"]
 HistoryEncoder = Literal["mean", "attention"]
 IndexKind = Literal["auto", "exact", "scann"]
+PositionBias = Literal["none", "inverse_propensity"]
 Modality = Literal["text", "image", "audio", "history", "id", "popularity"]
 Strategy = Literal["auto", "cpu", "gpu", "multi_gpu", "tpu", "mirrored_cpu"]
 
@@ -310,6 +311,14 @@ class TrainConfig:
         the queries that ask by it; 0 for none.
       uniform_negatives: Products a step, drawn from the whole catalogue and seen as negatives by
         all queries; 0 for none. Their encoders do not run: what these gave last is kept.
+      hard_negatives: Products a pair that stood above the last click of its page, or one place
+        below it, and were not taken: negatives of its own query alone; 0 for none. It needs
+        impressions with positions; their encoders do not run either.
+      hard_negative_weight: How often such a product counts in the softmax. With 1 the loss still
+        estimates the softmax over the catalogue, with less noise; above, passed-over products are
+        pushed down further than others.
+      other_positives: Products a pair, to which the same shopper's same query also led (without a
+        query, the same day), that are no negatives of it; 0 for none.
       next_items: Places a step, within the histories of the batch, whose next product is predicted
         too; 0 for none.
       log_q: Whether logits are corrected by the item's sampling probability.
@@ -320,6 +329,14 @@ class TrainConfig:
       patience: Validations without a better recall before training stops; 0 never stops early.
       jit_compile: Whether the step is compiled by XLA.
       weights: What an event counts.
+      dwell_seconds: Dwell time d0 that leaves a click's weight as it is; d seconds multiply it by
+        2 d / (d + d0), from 0 to 2, and an unknown time by 1. 0 leaves dwell times out.
+      repeat_cap: Pairs kept of one shopper and product, the last ones; 0 for all.
+      user_cap: Pairs kept of one shopper, the last ones; 0 for all.
+      position_bias: With "inverse_propensity" a pair counts the more, the less likely shoppers look
+        at the place where its product stood. How likely they are is estimated from the impressions
+        of the log.
+      max_position_weight: The most that a place multiplies a weight by.
     """
 
     strategy: Strategy = "auto"
@@ -335,6 +352,9 @@ class TrainConfig:
     temperature: float = 0.07
     unimodal: float = 1.0
     uniform_negatives: int = 0
+    hard_negatives: int = 0
+    hard_negative_weight: float = 1.0
+    other_positives: int = 0
     next_items: int = 0
     log_q: bool = True
     log_q_positive: bool = False
@@ -343,6 +363,11 @@ class TrainConfig:
     patience: int = 3
     jit_compile: bool = False
     weights: EventWeights = field(default_factory=EventWeights)
+    dwell_seconds: float = 0.0
+    repeat_cap: int = 0
+    user_cap: int = 0
+    position_bias: PositionBias = "none"
+    max_position_weight: float = 10.0
     boost: Boost = field(default_factory=Boost)
 
 
@@ -476,7 +501,14 @@ _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("train.batch_size", 2, 1_000_000),
     ("train.unimodal", 0, 100),
     ("train.uniform_negatives", 0, 1_000_000),
+    ("train.hard_negatives", 0, 16),
+    ("train.hard_negative_weight", 0.01, 100),
+    ("train.other_positives", 0, 1024),
     ("train.next_items", 0, 1_000_000),
+    ("train.dwell_seconds", 0, 1_000_000),
+    ("train.repeat_cap", 0, 1_000_000),
+    ("train.user_cap", 0, 1_000_000),
+    ("train.max_position_weight", 1, 1000),
     ("train.catalogue_share", 0, 1),
     ("train.product_photo_share", 0, 1),
     ("train.boost.text", 0.01, 100),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -87,7 +88,7 @@ class TwoTower(tfrs.Model):
         )
         self._popularity = None if facts.popularity is None else tf.constant(facts.popularity)
         self.encodings: Encodings | None = None
-        if config.uniform_negatives or config.next_items:
+        if config.uniform_negatives or config.next_items or config.hard_negatives:
             self.encodings = Encodings(product_tower, products, facts.present, self._popularity)
 
     def embed_queries(self, features: Features, training: bool = False) -> tf.Tensor:
@@ -114,7 +115,8 @@ class TwoTower(tfrs.Model):
 
         Args:
           inputs: "query" and "product" packed features, "product_index" int32 [B], "weight"
-            float32 [B]; B is the batch of one replica.
+            float32 [B], and what `data.batches` draws for the recipe; B is the batch of one
+            replica.
           training: Whether the towers are in training mode.
 
         Returns:
@@ -135,7 +137,8 @@ class TwoTower(tfrs.Model):
             drawn = self.encodings.vectors(negatives, self._ids(negatives))
             candidates = candidates.joined(drawn, negatives)
         queries = asked.whole / self.temperature()
-        loss = self._softmax(queries, candidates, weight, self._counts)
+        own = self._own(inputs, queries) if training else _Own()
+        loss = self._softmax(queries, candidates, weight, self._counts, own)
         for modality in [name for name in told.alone if name in asked.alone]:
             alone = told.alone[modality]
             # Products without the modality are no negatives: one more dimension takes them out.
@@ -144,7 +147,7 @@ class TwoTower(tfrs.Model):
             asks = weight * asked.asks_by(modality) * alone.has
             marked = tf.pad(queries, [[0, 0], [0, 1]], constant_values=1.0)
             loss += self._config.unimodal * self._softmax(
-                marked, _Candidates(vectors, index), asks, self._in_batch
+                marked, _Candidates(vectors, index), asks, self._in_batch, _Own(own.others)
             )
         loss /= tf.cast(tf.shape(weight)[0] * replicas.count, tf.float32)
         if training and self.encodings is not None and self._config.next_items:
@@ -208,12 +211,30 @@ class TwoTower(tfrs.Model):
         items, known = history_items(history, tf.convert_to_tensor(self.bank))
         return features | {"history/items": items, "history/known": known}
 
+    def _own(self, inputs: dict[str, Features | tf.Tensor], queries: tf.Tensor) -> _Own:
+        """What the rows of a batch bring to their own softmax."""
+        others = inputs["others"] if self._config.other_positives else None
+        if self.encodings is None or not self._config.hard_negatives:
+            return _Own(others)
+        hard: tf.Tensor = inputs["hard"]
+        index = tf.reshape(tf.maximum(hard, 0), [-1])
+        vectors = self.encodings.vectors(index, self._ids(index))
+        vectors = tf.reshape(vectors, [*hard.shape, vectors.shape[-1]])
+        logits = tf.reduce_sum(queries[:, tf.newaxis] * vectors, axis=2)
+        logits += math.log(self._config.hard_negative_weight)
+        return _Own(others, hard, tf.where(hard < 0, _OUT, logits))
+
     def _softmax(
-        self, queries: tf.Tensor, candidates: _Candidates, weight: tf.Tensor, counts: tf.Tensor
+        self,
+        queries: tf.Tensor,
+        candidates: _Candidates,
+        weight: tf.Tensor,
+        counts: tf.Tensor,
+        own: _Own,
     ) -> tf.Tensor:
         """Sum of the weighted cross-entropies; candidate i is query i's positive."""
         log_counts = self._log_counts(candidates, counts)
-        loss = SampledSoftmax(log_counts, positive=self._config.log_q_positive)
+        loss = SampledSoftmax(log_counts, positive=self._config.log_q_positive, own=own.logits)
         # The task needs AutoGraph; the rest of the step would only be traced more slowly by it.
         task = tf.function(tfrs.tasks.Retrieval(loss, remove_accidental_hits=True))
         return task(
@@ -222,6 +243,7 @@ class TwoTower(tfrs.Model):
             sample_weight=weight,
             candidate_ids=candidates.index,
             compute_metrics=False,
+            score_mask=own.shared(candidates.index),
         )
 
     def _log_counts(self, candidates: _Candidates, counts: tf.Tensor) -> tf.Tensor:
@@ -256,6 +278,29 @@ class _Candidates:
         return _Candidates(
             tf.concat([self.vectors, vectors], axis=0), tf.concat([self.index, index], axis=0)
         )
+
+
+@dataclass(frozen=True)
+class _Own:
+    """What each row of a batch adds to the candidates that all share, and takes out of them.
+
+    Attributes:
+      others: Products int32 [B, M] that are positives of the row's query too; -1 is padding.
+      hard: Products int32 [B, H] that are negatives of this row for certain; -1 is padding.
+      logits: Theirs, [B, H].
+    """
+
+    others: tf.Tensor | None = None
+    hard: tf.Tensor | None = None
+    logits: tf.Tensor | None = None
+
+    def shared(self, index: tf.Tensor) -> tf.Tensor | None:
+        """Which of the candidates int32 [C] stand in each row's softmax, bool [B, C]."""
+        named = [products for products in (self.others, self.hard) if products is not None]
+        if not named:
+            return None
+        products = tf.concat(named, axis=1)[:, :, tf.newaxis]
+        return ~tf.reduce_any(products == index[tf.newaxis, tf.newaxis], axis=1)
 
 
 def _log(counts: npt.NDArray[np.float32]) -> tf.Tensor:

@@ -57,17 +57,28 @@ class SampledSoftmax(keras.losses.Loss):
     little where it is popular and too much where it is rare, and gradients would not be those of
     the full softmax.
 
+    What else is put into a row for certain is treated alike: its logit stays, and its other
+    occurrences are to be removed. Whatever was put in, the candidates then stand for the same sum
+    over the catalogue.
+
     Args:
       log_count: Logarithm of the expected count of each candidate, float32 [C].
       positive: Whether the positive is corrected all the same, as Yi et al. do.
+      own: Logits of negatives that each row has for itself, float32 [Q, H].
     """
 
-    def __init__(self, log_count: tf.Tensor, *, positive: bool = False) -> None:
+    def __init__(
+        self, log_count: tf.Tensor, *, positive: bool = False, own: tf.Tensor | None = None
+    ) -> None:
         super().__init__(reduction="sum", name="sampled_softmax")
         self._log_count = log_count
+        self._own = own
         self._spared = 0.0 if positive else 1.0
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """Labels and scores `[Q, C]`, one positive a row, to cross-entropies `[Q]`."""
         logits = y_pred - self._log_count * (1.0 - self._spared * y_true)
+        if self._own is not None:
+            logits = tf.concat([logits, self._own], axis=1)
+            y_true = tf.concat([y_true, tf.zeros_like(self._own)], axis=1)
         return tf.nn.softmax_cross_entropy_with_logits(y_true, logits)

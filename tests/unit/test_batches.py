@@ -61,6 +61,10 @@ def pairs() -> Pairs:
         history=np.tile(np.arange(LOGGED, dtype=np.int32)[:, None] + 1, (1, 3)),
         history_event=np.tile(np.arange(LOGGED)[:, None] % 3 + 1, (1, 3)).astype(np.int8),
         history_age_s=np.tile(np.arange(LOGGED, dtype=np.float32)[:, None], (1, 3)),
+        shopper=np.zeros(LOGGED, np.int32),
+        position=np.full(LOGGED, -1, np.int32),
+        passed=np.zeros((LOGGED, 0), np.int32),
+        others=np.zeros((LOGGED, 0), np.int32),
     )
 
 
@@ -246,3 +250,41 @@ def test_places_that_are_missing_weigh_nothing(stores: Stores, pairs: Pairs):
     lonely.history[0, 1] = 4
     weights = [sampling(stores, lonely).batch(n)["next_weight"].sum() for n in range(20)]
     assert set(weights) == {0.0, 1.0}
+
+
+def test_rows_bring_their_own_hard_negatives_and_other_positives(stores: Stores, pairs: Pairs):
+    # The shopper of pair p passed over the next two products, and took the one after these too.
+    passed = (pairs.product[:, None] + np.array([1, 2])) % PRODUCTS + 1
+    passed[pairs.product == 0, 1] = 0
+    others = (pairs.product[:, None] + 3) % PRODUCTS + 1
+    log = replace(pairs, passed=passed.astype(np.int32), others=others.astype(np.int32))
+    train = TrainConfig(catalogue_share=0.25, hard_negatives=1, other_positives=1)
+    wide = replace(train, hard_negatives=3, catalogue_share=0.0)
+    met: dict[int, set[int]] = {product: set() for product in range(PRODUCTS)}
+    for number in range(30):
+        plan = BatchPlan(replace(config(0.25), train=train), log, stores, batch_size=16)
+        batch = plan.batch(number)
+        of_log = batch["query:history"][:, 0] > 0
+        assert batch["hard"].shape == batch["others"].shape == (16, 1)
+        assert (batch["hard"][~of_log] == -1).all()
+        assert (batch["others"][~of_log] == -1).all()
+        product, hard = batch["product_index"][of_log], batch["hard"][of_log, 0]
+        np.testing.assert_array_equal(batch["others"][of_log, 0], (product + 3) % PRODUCTS)
+        for key, value in zip(product.tolist(), hard.tolist(), strict=True):
+            met[key].add((value - key) % PRODUCTS)
+    assert met == {product: {1} if product == 0 else {1, 2} for product in range(PRODUCTS)}
+    batch = BatchPlan(replace(config(0.0), train=wide), log, stores, batch_size=16).batch(0)
+    for product, row in zip(batch["product_index"], batch["hard"], strict=True):
+        missing = 2 if product == 0 else 1
+        assert sorted(row)[:missing] == [-1] * missing
+        assert len(set(row.tolist())) == (2 if product == 0 else 3)
+
+
+def test_hard_negatives_are_a_function_of_the_batch_number(stores: Stores, pairs: Pairs):
+    passed = np.tile(np.arange(1, PRODUCTS + 1, dtype=np.int32), (LOGGED, 1))
+    log = replace(pairs, passed=passed)
+    chosen = replace(config(0.25), train=TrainConfig(catalogue_share=0.25, hard_negatives=2))
+    drawn = [BatchPlan(chosen, log, stores, batch_size=16).batch(n)["hard"] for n in (4, 4, 5)]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])
+    assert "hard" not in BatchPlan(config(0.25), log, stores, batch_size=16).batch(0)

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -176,6 +177,18 @@ def test_unimodal_adds_a_softmax_among_those_that_have_the_modality(log_q: bool)
     assert added == pytest.approx(3.0 * expected, rel=1e-4)
 
 
+def test_other_positives_are_negatives_neither_of_the_whole_nor_of_a_modality():
+    keras.utils.set_random_seed(3)
+    config = TrainConfig(temperature=0.5, unimodal=1.0, batch_size=4, other_positives=2)
+    probability = np.full(PRODUCTS, 0.2, np.float32)
+    model = TwoTower(config, TwoTokens(), TwoTokens(), dim=DIM, sampling_probability=probability)
+    # Products 0, 1, 0, 2: every row's others are all that differ from its own.
+    others = tf.constant([[1, 2], [0, 2], [1, 2], [0, 1]], tf.int32)
+    assert float(model.compute_loss(inputs() | {"others": others}, training=True)) == 0.0
+    fewer = tf.where(others == 2, -1, others)
+    assert float(model.compute_loss(inputs() | {"others": fewer}, training=True)) > 0.1
+
+
 TWO_REPLICAS = """
 import sys
 sys.path.insert(0, {folder!r})
@@ -204,14 +217,36 @@ for mine, theirs in zip(model.trainable_variables, one.trainable_variables, stri
     np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=1e-4, atol=1e-6)
 for local in strategy.experimental_local_results(model.bank):
     np.testing.assert_allclose(local.numpy(), one.bank.numpy(), rtol=1e-5, atol=1e-6)
+
+import test_model_negatives as n
+recipe = dict(uniform_negatives=4, hard_negatives=2, hard_negative_weight=2.0, other_positives=2)
+one = n.make({hub!r}, **recipe, unimodal=0.5)
+with strategy.scope():
+    model = n.make({hub!r}, **recipe, unimodal=0.5)
+    model.compile(optimizer=t.keras.optimizers.SGD(0.1))
+for mine, theirs in zip(model.variables, one.variables, strict=True):
+    mine.assign(theirs)
+model.encodings.banks["text"].assign(one.encodings.banks["text"])
+def half(context):
+    at = context.replica_id_in_sync_group
+    rows = slice(2 * at, 2 * at + 2)
+    more = dict(negatives=n.NEGATIVES[rows], hard=n.HARD[rows], others=n.OTHERS[rows])
+    return n.batch(rows, **more)
+step = tf.function(lambda batch: strategy.run(lambda b: model.train_step(b)["loss"], args=(batch,)))
+parts = strategy.experimental_distribute_values_from_function(half)
+losses = strategy.experimental_local_results(step(parts))
+one.compile(optimizer=t.keras.optimizers.SGD(0.1))
+whole = n.batch(negatives=n.NEGATIVES[:4], hard=n.HARD, others=n.OTHERS)
+expected = one.train_step(whole)["loss"]
+np.testing.assert_allclose(sum(float(l) for l in losses), float(expected), rtol=1e-5)
+for mine, theirs in zip(model.trainable_variables, one.trainable_variables, strict=True):
+    np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=1e-4, atol=1e-6)
 print("equal")
 """
 
 
-def test_two_replicas_take_the_step_that_one_takes_on_the_same_batch():
-    from pathlib import Path
-
-    code = TWO_REPLICAS.format(folder=str(Path(__file__).parent))
+def test_two_replicas_take_the_step_that_one_takes_on_the_same_batch(tmp_path: Path):
+    code = TWO_REPLICAS.format(folder=str(Path(__file__).parent), hub=str(tmp_path))
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
     )

@@ -17,6 +17,8 @@ PROBABILITY = np.array([0.3, 0.25, 0.2, 0.1, 0.1, 0.05, 0.0], dtype=np.float32)
 KNOWN = PROBABILITY > 0
 INDEX = np.array([0, 1, 0, 2], dtype=np.int32)
 NEGATIVES = np.array([5, 1, 6, 3, 5], dtype=np.int32)
+HARD = np.array([[3, -1], [5, 6], [4, 2], [-1, -1]], dtype=np.int32)
+OTHERS = np.array([[2, 6], [-1, -1], [1, -1], [0, 5]], dtype=np.int32)
 HISTORY = np.array([[0, 3, 2], [1, 5, 6], [0, 0, 0], [0, 0, 4]], dtype=np.int32)
 WORDS = np.random.default_rng(0).integers(1, 30, (PRODUCTS, 4)).astype(np.int32)
 
@@ -56,7 +58,7 @@ def make(folder: Path, **train: Any) -> TwoTower:
     assert model.product_tower.ids is not None
     table = model.product_tower.ids.embeddings
     table.assign(np.random.default_rng(2).normal(size=table.shape))
-    if model.encodings is not None:
+    if model.encodings is not None and not tf.distribute.has_strategy():
         everything = model.product_tower.encoded(words(np.arange(PRODUCTS)), training=False)
         encoded = np.pad(everything["text/encoded"].numpy(), [[0, 1], [0, 0]])
         model.encodings.banks["text"].assign(encoded)
@@ -68,12 +70,12 @@ def words(products: np.ndarray) -> dict[str, Any]:
     return {"row": rows, "text/row": rows, "text/ids": tf.constant(WORDS[products])}
 
 
-def batch(**more: Any) -> dict[str, Any]:
+def batch(rows: slice = slice(0, 4), **more: Any) -> dict[str, Any]:
     return {
-        "query": words(np.array([3, 4, 5, 6])) | {"history": tf.constant(HISTORY)},
-        "product": words(INDEX),
-        "product_index": tf.constant(INDEX),
-        "weight": tf.constant([1.0, 2.0, 0.5, 1.0]),
+        "query": words(np.array([3, 4, 5, 6])[rows]) | {"history": tf.constant(HISTORY[rows])},
+        "product": words(INDEX[rows]),
+        "product_index": tf.constant(INDEX[rows]),
+        "weight": tf.constant(np.array([1.0, 2.0, 0.5, 1.0], np.float32)[rows]),
         **{name: tf.constant(value) for name, value in more.items()},
     }
 
@@ -102,12 +104,44 @@ def test_uniform_negatives_join_those_of_the_batch_under_one_correction(tmp_path
     np.testing.assert_allclose(model.compute_loss(given, training=True), expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("log_q", "least", "most"), [(True, 0.0, 0.1), (False, 0.3, 9.0)])
+def among(products: np.ndarray, candidates: np.ndarray) -> Any:
+    """Which of the candidates [C] are among each row's products, [R, C]."""
+    return (products[:, :, None] == candidates).any(axis=1)
+
+
+def test_hard_negatives_stand_in_their_own_row_alone_and_once(tmp_path: Path):
+    recipe = {"uniform_negatives": 5, "hard_negatives": 2, "hard_negative_weight": 3.0}
+    model = make(tmp_path, **recipe, other_positives=2)
+    given = batch(negatives=NEGATIVES, hard=HARD, others=OTHERS)
+    queries = model.embed_queries(given["query"]).numpy()
+    candidates = np.concatenate([INDEX, NEGATIVES])
+    every = queries @ vectors(model, np.arange(PRODUCTS)).T / TEMPERATURE
+    positive = every[np.arange(4), INDEX]
+    drawn = 4 * PROBABILITY + 5 / PRODUCTS
+    shared = every[:, candidates] - np.log(drawn[candidates])
+    kept = (candidates != INDEX[:, None]) & ~among(HARD, candidates) & ~among(OTHERS, candidates)
+    own = np.take_along_axis(every, np.maximum(HARD, 0), axis=1) + np.log(3.0)
+    logits, kept = np.concatenate([shared, own], axis=1), np.concatenate([kept, HARD >= 0], axis=1)
+    expected = np.mean([1.0, 2.0, 0.5, 1.0] * entropy(logits, positive, kept))
+    np.testing.assert_allclose(model.compute_loss(given, training=True), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("log_q", "hard", "least", "most"),
+    [(True, 0.0, 0.0, 0.1), (False, 0.0, 0.3, 9.0), (True, 3.0, 0.0, 0.1)],
+    ids=["corrected", "not corrected", "hard negatives"],
+)
 def test_the_correction_gives_the_gradient_of_the_full_softmax(
-    tmp_path: Path, log_q: bool, least: float, most: float
+    tmp_path: Path, log_q: bool, hard: float, least: float, most: float
 ):
     rows, uniform, draws = 128, 256, 12
-    model = make(tmp_path, batch_size=rows, uniform_negatives=uniform, log_q=log_q)
+    recipe = {"uniform_negatives": uniform, "log_q": log_q}
+    recipe |= {"hard_negatives": 2, "hard_negative_weight": hard} if hard else {}
+    model = make(tmp_path, batch_size=rows, **recipe)
+    passed = np.tile(np.array([[4, 6]], np.int32), (rows, 1))
+    # Passed-over products count so often in the softmax that is estimated.
+    counts = np.ones(PRODUCTS, np.float32)
+    counts[passed[0]] = hard or 1.0
     weights = [model.query_tower.history.incoming.kernel]
     history = np.tile(HISTORY[1], (rows, 1))
     query = words(np.full(rows, 4)) | {"history": tf.constant(history)}
@@ -117,7 +151,7 @@ def test_the_correction_gives_the_gradient_of_the_full_softmax(
     with tf.GradientTape() as tape:
         everything = tf.constant(vectors(model, np.arange(PRODUCTS)))
         asked = model.embed_queries({name: value[:1] for name, value in query.items()})
-        logits = tf.matmul(asked, everything, transpose_b=True) / TEMPERATURE
+        logits = tf.matmul(asked, everything, transpose_b=True) / TEMPERATURE + np.log(counts)
         loss = tf.nn.sparse_softmax_cross_entropy_with_logits([2], logits)
     full = tape.gradient(loss, weights)[0].numpy()
 
@@ -131,6 +165,7 @@ def test_the_correction_gives_the_gradient_of_the_full_softmax(
             "product_index": tf.constant(index),
             "weight": first,
             "negatives": tf.constant(random.integers(PRODUCTS, size=uniform), tf.int32),
+            "hard": tf.constant(passed),
         }
         model.bank.assign(bank)
         with tf.GradientTape() as tape:

@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ INDEX = {"a": 0, "b": 1, "c": 2}
 
 def event(seconds: float, kind: str, product: str, **extra: Any) -> dict[str, Any]:
     blank = {"user_id": "u", "session_id": "s", "query_text": "", "query_image": b""}
-    row = blank | {"query_audio": b"", "timestamp_us": int(seconds * SECOND)}
+    row = blank | {"query_audio": b"", "timestamp_us": int(seconds * SECOND), "position": -1}
+    row["dwell_seconds"] = math.nan
     return row | {"event_type": kind, "product_id": product} | extra
 
 
@@ -91,6 +93,18 @@ def test_a_type_that_weighs_nothing_is_left_out():
     reader = LogReader(EventWeights(click=0, cart=0, purchase=1), INDEX)
     assert list(reader.queries([event(1, "click", "a", query_text="x")])) == []
     assert len(reader.pairs(history_length=2)) == 0
+
+
+def test_dwell_time_makes_a_click_count_from_nothing_to_twice():
+    reader = LogReader(EventWeights(click=3, cart=2, purchase=4), INDEX, dwell_seconds=30.0)
+    times = [0.0, 10.0, 30.0, 90.0, math.nan]
+    events = [
+        event(at, "click", "a", query_text=str(at), dwell_seconds=dwell)
+        for at, dwell in enumerate(times)
+    ]
+    list(reader.queries([*events, event(9, "cart", "b", query_text="x", dwell_seconds=1.0)]))
+    # 2 d / (d + 30) of 3; the click that was left at once is no pair, the cart counts as always.
+    assert reader.pairs(history_length=1).weight.tolist() == [1.5, 3.0, 4.5, 3.0, 2.0]
 
 
 def test_pairs_come_in_time_order_whatever_the_order_of_the_log():

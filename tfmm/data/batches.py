@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfmm.config import AugmentConfig, Config
 from tfmm.data.augment import augment
+from tfmm.data.negatives import Drawn, of_rows
 from tfmm.data.pairs import Pairs
 from tfmm.data.store import ROW, Arrays, FeatureStore
 from tfmm.errors import TfmmError
@@ -98,6 +99,9 @@ class BatchPlan:
         }
         product_features = self._product_features(products.astype(np.int64), self._photo_rows)
         flat |= self._sampled(flat["query:history"], number)
+        drawn = [Drawn(s.pairs, rows) for s, (rows, _) in zip(self._streams, chosen, strict=True)]
+        random = np.random.default_rng([self._config.seed, len(self._streams) + 1, number])
+        flat |= of_rows(drawn, self._config.train, random)
         return flat | {f"product:{name}": value for name, value in product_features.items()}
 
     def _sampled(self, history: npt.NDArray[np.int32], number: int) -> Arrays:
@@ -203,7 +207,7 @@ def dataset(plan: BatchPlan, config: AugmentConfig, *, start: int, stop: int) ->
 
     Yields:
       {"query": packed features, "product": packed features, "product_index": int32 [B],
-      "weight": float32 [B]}; every shape is static.
+      "weight": float32 [B]}, and what the recipe adds; every shape is static.
     """
     example = plan.batch(start)
     names = sorted(example)

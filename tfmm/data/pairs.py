@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfmm.config import EventWeights
+from tfmm.data.impressions import DAY_US, ImpressionReader, passed_over
 from tfmm.features.history import EVENTS, UNKNOWN_AGE
 
 COLUMNS = (
@@ -23,6 +25,8 @@ COLUMNS = (
     "query_text",
     "query_image",
     "query_audio",
+    "position",
+    "dwell_seconds",
 )
 _NEVER = np.iinfo(np.int64).max
 
@@ -34,6 +38,16 @@ class Query:
     text: str
     image: bytes
     audio: bytes
+
+    def digest(self) -> bytes:
+        """16 bytes that tell queries apart; b"" for one that holds nothing."""
+        if not (self.text or self.image or self.audio):
+            return b""
+        digest = hashlib.blake2b(digest_size=16)
+        for part in (self.text.encode(), self.image, self.audio):
+            digest.update(len(part).to_bytes(8, "little"))
+            digest.update(part)
+        return digest.digest()
 
 
 @dataclass(frozen=True)
@@ -58,6 +72,10 @@ class Pairs:
     history: npt.NDArray[np.int32]
     history_event: npt.NDArray[np.int8]
     history_age_s: npt.NDArray[np.float32]
+    shopper: npt.NDArray[np.int32]
+    position: npt.NDArray[np.int32]
+    passed: npt.NDArray[np.int32]
+    others: npt.NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.product)
@@ -78,16 +96,20 @@ class Pairs:
 class LogReader:
     """Reads positive events once: yields each distinct query, keeps the light columns.
 
-    A 10-million-line log stays in compact arrays (some 40 bytes a positive event); media leave
+    A 10-million-line log stays in compact arrays (some 50 bytes a positive event); media leave
     this object with the query that holds them and are never kept.
 
     Attributes:
       weights: What each type of event counts; types that count 0 are not read.
       product_index: Index of each product id.
+      dwell_seconds: Dwell time that leaves a click's weight as it is; 0 for all.
+      impressions: Where impressions are kept too, some 60 bytes an event; None leaves them out.
     """
 
     weights: EventWeights
     product_index: Mapping[str, int]
+    dwell_seconds: float = 0.0
+    impressions: ImpressionReader | None = None
     _users: dict[str, int] = field(default_factory=dict)
     _queries: dict[bytes, int] = field(default_factory=dict)
     _columns: dict[str, array[Any]] = field(
@@ -98,23 +120,31 @@ class LogReader:
             "time": array("q"),
             "event": array("b"),
             "weight": array("d"),
+            "position": array("q"),
         }
     )
 
     def queries(self, events: Iterable[Mapping[str, Any]]) -> Iterator[Query]:
         """Consumes events and yields every distinct query, in the order of its store row."""
-        weights = {
-            "click": self.weights.click,
-            "cart": self.weights.cart,
-            "purchase": self.weights.purchase,
-        }
         for event in events:
-            weight = weights.get(event["event_type"], 0.0)
-            if weight <= 0:
+            weight = self._weight(event)
+            if weight is None and self.impressions is None:
                 continue
             query = Query(event["query_text"], event["query_image"], event["query_audio"])
-            row, is_new = self._query_row(query)
-            self._keep(event, row, weight)
+            digest = query.digest()
+            user = event["user_id"] or f"\0{event['session_id']}"
+            shopper = self._users.setdefault(user, len(self._users))
+            product = self.product_index[event["product_id"]]
+            line, is_new = -1, False
+            if weight is not None:
+                known = len(self._queries)
+                row = self._queries.setdefault(digest, known) if digest else -1
+                is_new = row == known
+                line = self._keep((shopper, product, row), event, weight)
+            if self.impressions is not None:
+                self.impressions.read(
+                    event, shopper=shopper, product=product, query=digest, line=line
+                )
             if is_new:
                 yield query
 
@@ -127,6 +157,7 @@ class LogReader:
         """
         columns = {name: np.array(values) for name, values in self._columns.items()}
         columns["line"] = np.arange(len(columns["user"]))
+        columns |= self._shown(columns["position"])
         columns = _merge_repeats(columns)
         order = np.lexsort((columns["line"], columns["time"], columns["user"]))
         columns = {name: values[order] for name, values in columns.items()}
@@ -134,6 +165,7 @@ class LogReader:
         history = np.where(places > 0, columns["product"][places - 1] + 1, 0).astype(np.int32)
         event, age_s = _facts(columns, places if facts else places[:, :0])
         usable = (columns["query"] >= 0) | (history > 0).any(axis=1)
+        usable &= columns["weight"] > 0
         in_time = np.lexsort((columns["line"], columns["time"]))
         pairs = Pairs(
             query=columns["query"].astype(np.int64),
@@ -143,29 +175,47 @@ class LogReader:
             history=history,
             history_event=event,
             history_age_s=age_s,
+            shopper=columns["user"].astype(np.int32),
+            position=columns["position"].astype(np.int32),
+            passed=columns["passed"],
+            others=np.zeros((len(history), 0), np.int32),
         )
         return pairs.take(in_time[usable[in_time]])
 
-    def _query_row(self, query: Query) -> tuple[int, bool]:
-        if not (query.text or query.image or query.audio):
-            return -1, False
-        digest = hashlib.blake2b(digest_size=16)
-        for part in (query.text.encode(), query.image, query.audio):
-            digest.update(len(part).to_bytes(8, "little"))
-            digest.update(part)
-        known = len(self._queries)
-        row = self._queries.setdefault(digest.digest(), known)
-        return row, row == known
+    def _weight(self, event: Mapping[str, Any]) -> float | None:
+        """What a positive event counts; None for an event that is none."""
+        match event["event_type"]:
+            case "click":
+                weight = self.weights.click
+                dwell = event["dwell_seconds"]
+                if weight > 0 and self.dwell_seconds and not math.isnan(dwell):
+                    return weight * 2 * dwell / (dwell + self.dwell_seconds)
+            case "cart":
+                weight = self.weights.cart
+            case "purchase":
+                weight = self.weights.purchase
+            case _:
+                return None
+        return weight if weight > 0 else None
 
-    def _keep(self, event: Mapping[str, Any], query: int, weight: float) -> None:
-        shopper = event["user_id"] or f"\0{event['session_id']}"
+    def _keep(self, keys: tuple[int, int, int], event: Mapping[str, Any], weight: float) -> int:
+        """Keeps a positive event; returns its line."""
         columns = self._columns
-        columns["user"].append(self._users.setdefault(shopper, len(self._users)))
-        columns["product"].append(self.product_index[event["product_id"]])
-        columns["query"].append(query)
+        for name, value in zip(("user", "product", "query"), keys, strict=True):
+            columns[name].append(value)
         columns["time"].append(event["timestamp_us"])
         columns["event"].append(EVENTS.index(event["event_type"]))
         columns["weight"].append(weight)
+        columns["position"].append(event["position"])
+        return len(columns["time"]) - 1
+
+    def _shown(self, position: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
+        """Where each line's product was shown, and what was passed over on the way to it."""
+        if self.impressions is None:
+            return {"passed": np.zeros((len(position), 0), np.int32)}
+        shown, answered = self.impressions.shown()
+        position = np.where(position < 0, shown.position[answered], position)
+        return {"position": position, "passed": passed_over(shown)[shown.page[answered]]}
 
 
 def _merge_repeats(columns: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
@@ -177,7 +227,7 @@ def _merge_repeats(columns: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArra
     """
     happened = {name: columns["event"] == EVENTS.index(name) for name in ("cart", "purchase")}
     columns |= {name: np.where(is_it, columns["time"], _NEVER) for name, is_it in happened.items()}
-    day = np.where(columns["query"] < 0, columns["time"] // 86_400_000_000, 0)
+    day = np.where(columns["query"] < 0, columns["time"] // DAY_US, 0)
     keys = np.stack([columns["user"], columns["product"], columns["query"], day], axis=1)
     if len(keys) == 0:
         return columns

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from tfmm.config import Config
 from tfmm.data.batches import do_not_convert
 from tfmm.data.catalogue_queries import catalogue_queries
 from tfmm.data.changes import changes
+from tfmm.data.examination import examination, inverse_propensity
 from tfmm.data.pairs import COLUMNS, LogReader, Pairs, Query
 from tfmm.data.store import FeatureStore
 from tfmm.features.history import history_facts
 from tfmm.features.preprocessor import Preprocessor
-from tfmm.files import replacing
+from tfmm.files import replacing, write_json
+from tfmm.heldout import split_instants
 from tfmm.records.tfrecord import PreparedData
 
 VARIANTS = 8
@@ -125,9 +127,21 @@ class StoreBuilder:
             history_length=self._config.catalogue.history_length,
             facts=bool(history_facts(self._config.history)),
         )
+        pairs = self._unbiased(pairs, reader)
         with replacing(path) as file:
             np.savez(file, **vars(pairs))
         return store, pairs
+
+    def _unbiased(self, pairs: Pairs, reader: LogReader) -> Pairs:
+        """Pairs that count by the place where their product stood, if the recipe says so."""
+        train = self._config.train
+        if train.position_bias == "none" or reader.impressions is None or not len(pairs):
+            return pairs
+        validation_from_us, _ = split_instants(pairs.timestamp_us, self._config.split)
+        theta = examination(reader.impressions.shown()[0], before_us=validation_from_us)
+        write_json(self._folder / "examination.json", theta.round(4).tolist())
+        weight = inverse_propensity(pairs.position, theta, most=train.max_position_weight)
+        return replace(pairs, weight=pairs.weight * weight)
 
     def _reads_text(self) -> bool:
         tower = self._config.tower

@@ -18,9 +18,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tfmm import build
 from tfmm._keras import keras
-from tfmm.config import Config, Strategy, config_to_dict, vector_dim
+from tfmm.config import Config, Strategy, TrainConfig, config_to_dict, vector_dim
 from tfmm.data.batches import BatchPlan, Stores, dataset
+from tfmm.data.impressions import ImpressionReader
 from tfmm.data.pairs import LogReader, Pairs
+from tfmm.data.positives import for_training
 from tfmm.data.stores import VARIANTS, StoreBuilder
 from tfmm.errors import TfmmError
 from tfmm.features.popularity import popularity_features
@@ -115,10 +117,11 @@ class _Work:
         products = builder.products(self._task("products", len(ids)))
         words = builder.catalogue_queries(self._task("catalogue queries", None))
         index = {product_id: number for number, product_id in enumerate(ids)}
-        reader = LogReader(self.config.train.weights, index)
+        reader = _log_reader(self.config.train, index)
         events = self._task("log", self.prepared.count("events") or None)
         queries, pairs = builder.log(reader, events)
         training, validation, split = _split(self.config, pairs)
+        training = for_training(training, self.config.train)
         popularity = self._popularity(ids, training)
         changes, photographed = builder.changes(products, self._task("mixed queries", None))
         stores = Stores(products, queries, words, VARIANTS, changes, photographed)
@@ -256,6 +259,16 @@ def _training_config(config: Config) -> dict[str, Any]:
     for section in ("index", "evaluate", "prepare"):
         tree.pop(section)
     return tree
+
+
+def _log_reader(config: TrainConfig, index: dict[str, int]) -> LogReader:
+    needs_impressions = config.hard_negatives > 0 or config.position_bias != "none"
+    return LogReader(
+        config.weights,
+        index,
+        dwell_seconds=config.dwell_seconds,
+        impressions=ImpressionReader() if needs_impressions else None,
+    )
 
 
 def _split(config: Config, pairs: Pairs) -> tuple[Pairs, Pairs, dict[str, int]]:
