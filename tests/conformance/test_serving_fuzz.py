@@ -73,8 +73,8 @@ def nonsense(count: int, seed: int = 0) -> Iterator[Bad]:
     """Always the same calls for the same seed."""
     chance = random.Random(seed)
     kinds: list[Callable[[random.Random], Bad]] = [
-        random_bytes, mutated, words, broken_photo, huge_photo, broken_sound, odd_sound,
-        wrong_tensor, wrong_tensor, numbers, wrong_spec,
+        random_bytes, mutated, mutated, wrong_spec, wrong_tensor, wrong_tensor, words, numbers,
+        broken_photo, huge_photo, broken_sound, odd_sound,
     ]  # fmt: skip
     for number in range(count):
         yield kinds[number % len(kinds)](chance)
