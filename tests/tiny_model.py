@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,12 @@ def publish(model: Path) -> Retriever:
     with artifacts.staging(model) as staged:
         made.save(staged)
         config = load_config(None, tiny_shop.SETTINGS)
-        artifacts.write_manifest(staged, {"config": config_to_dict(config)})
+        manifest = {
+            "config": config_to_dict(config),
+            "created": datetime.now(UTC).isoformat(),
+            "catalogue": {"products": len(PRODUCTS)},
+        }
+        artifacts.write_manifest(staged, manifest)
         asked = warmup_requests(
             artifacts.signature_specs(staged), product_id="p00", text="red shirt"
         )
