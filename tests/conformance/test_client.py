@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_shop
+from sample_media import photo, sound
 
 import tfmm
 from tfmm.serving.status import Code
+from tfmm.workflows import search as workflow
 from tfmm.workflows.ask import ask
-from tfmm.workflows.search import search
 
 PRODUCTS = tiny_shop.products()
 
@@ -116,7 +117,8 @@ def test_a_model_or_a_version_that_is_not_there(server):
 
 def test_a_model_of_somebody_else_is_asked_by_its_own_signatures(server):
     with tfmm.Client(f"unix:{server.socket}", "half", version=123) as client:
-        assert client.predict("serving_default", [{"x": 2.0}, {"x": 4}])["y"].tolist() == [3, 4]
+        answer = client.predict("serving_default", [{"x": 2.0}, {"x": 4}])
+        assert answer["y"].tolist() == [[3.0], [4.0]]
         with pytest.raises(tfmm.ClientError, match="expected a query of , received text"):
             client.search(text="red")
 
@@ -144,15 +146,14 @@ def test_a_whole_query_needs_no_tensorflow(server):
     ],
     ids="+".join,
 )
-def test_the_command_answers_as_the_local_one(client, shop, tmp_path: Path, asked):
-    from sample_media import photo, sound
-
+def test_the_command_answers_as_the_local_one(client, loaded, monkeypatch, tmp_path: Path, asked):
+    monkeypatch.setattr(workflow, "load_model", lambda path: loaded)
     (tmp_path / "photo.webp").write_bytes(photo("WEBP"))
     (tmp_path / "voice.flac").write_bytes(sound("FLAC", rate_hz=44_100))
     for name in ("image", "audio"):
         if name in asked:
             asked = asked | {name: tmp_path / asked[name]}
-    assert str(ask(client, **asked)) == str(search(shop[1], **asked))
+    assert str(ask(client, **asked)) == str(workflow.search(loaded.path, **asked))
 
 
 def test_the_command_line_prints_a_table_or_one_line(server):

@@ -314,6 +314,6 @@ def test_tls_and_mutual_tls(half: Path, secrets: Path, tmp_path: Path, verify: b
         assert code_of(grpc.secure_channel(address, anonymous)) == without
         tls = Tls(secrets / "ca.crt", secrets / "client.key", secrets / "client.crt")
         with Client(address, "half", tls=tls) as client:
-            assert client.predict("serving_default", [{"x": 2.0}])["y"].tolist() == [3.0]
+            assert client.predict("serving_default", [{"x": 2.0}])["y"].tolist() == [[3.0]]
         # REST stays plain.
         assert server.post("/v1/models/half:predict", {"instances": [2.0]})[0] == 200

@@ -94,7 +94,7 @@ class InputSpec:
 
     dtype: np.dtype[Any]
     width: int | None
-    default: Array | None
+    default: Array | None = field(compare=False)
 
 
 def columns(rows: Sequence[Mapping[str, Any]], specs: Mapping[str, InputSpec]) -> dict[str, Array]:
