@@ -119,7 +119,7 @@ def test_a_model_of_somebody_else_is_asked_by_its_own_signatures(server):
     with tfmm.Client(f"unix:{server.socket}", "half", version=123) as client:
         answer = client.predict("serving_default", [{"x": 2.0}, {"x": 4}])
         assert answer["y"].tolist() == [[3.0], [4.0]]
-        with pytest.raises(tfmm.ClientError, match="expected a query of , received text"):
+        with pytest.raises(tfmm.ClientError, match="expected inputs among x, received text"):
             client.search(text="red")
 
 

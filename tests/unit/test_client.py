@@ -38,13 +38,23 @@ SPECS = {
 # --- what is sent --------------------------------------------------------------------------------
 
 
-def test_only_what_a_row_gives_is_sent_and_the_other_rows_get_its_default():
+def test_one_row_holds_what_it_gives_and_no_more():
+    sent = columns([{"text": "red", "max_price": 2}], SPECS)
+    assert {name: values.tolist() for name, values in sent.items()} == {
+        "text": [b"red"], "max_price": [2.0],
+    }  # fmt: skip
+    assert columns([{}], SPECS) == {}
+
+
+def test_several_rows_hold_every_input_with_the_default_where_they_give_none():
     sent = columns([{"text": "red", "k": 3}, {"max_price": 2}], SPECS)
-    assert set(sent) == {"text", "k", "max_price"}
+    assert set(sent) == set(SPECS)
     assert sent["text"].tolist() == [b"red", b""]
     assert sent["k"].tolist() == [3, 10]
     assert sent["max_price"].tolist() == [9.0, 2.0]
+    assert sent["in_stock_only"].tolist() == [False, False]
     assert (sent["k"].dtype, sent["max_price"].dtype) == (np.int32, np.float32)
+    assert all(len(values) == 2 for values in sent.values())
 
 
 def test_histories_are_padded_on_the_left_and_keep_the_newest():
@@ -55,11 +65,6 @@ def test_histories_are_padded_on_the_left_and_keep_the_newest():
 def test_other_lists_are_padded_on_the_right_and_one_value_is_a_list_of_it():
     sent = columns([{"exclude": "蓝"}, {"exclude": ("a", b"b")}], SPECS)
     assert sent["exclude"].tolist() == [["蓝".encode(), b""], [b"a", b"b"]]
-
-
-def test_several_empty_rows_are_several_rows():
-    assert columns([{}], SPECS) == {}
-    assert columns([{}, {}], SPECS)["exclude"].shape == (2, 2)
 
 
 @pytest.mark.parametrize(

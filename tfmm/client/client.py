@@ -133,11 +133,7 @@ class Client:
         try:
             return self._predict(signature, rows, known, end)
         except ClientError as error:
-            # A version that came since may have other inputs.
-            if error.code not in _OUTDATED:
-                raise
-            self._known = None
-            if self._signatures(end) == known:
+            if error.code not in _OUTDATED or not self._is_outdated(known, end):
                 raise
         return self._predict(signature, rows, self._signatures(end), end)
 
@@ -168,14 +164,23 @@ class Client:
                 f"{self.address}: expected signatures among {', '.join(sorted(known))},"
                 f" received {signature}"
             )
-        if signature == _SEARCH:
-            _check_reads(rows, _reads(known))
+        reads = _reads(known)
+        if signature == _SEARCH and reads:
+            _check_reads(rows, reads)
         request = MESSAGES["PredictRequest"]()
         self._specify(request, signature)
         for name, array in columns(rows, known[signature]).items():
             to_proto(array, request.inputs.add(key=name).value)
         response = self._channel.call("Predict", request, end)
         return {entry.key: to_array(entry.value) for entry in response.outputs}
+
+    def _is_outdated(self, known: Signatures, end: float) -> bool:
+        """Whether a version came since that has other inputs."""
+        self._known = None
+        try:
+            return self._signatures(end) != known
+        except ClientError:
+            return False
 
     def _specify(self, request: Any, signature: str = "") -> None:
         request.model_spec.name = self._model
@@ -212,10 +217,15 @@ def _check_reads(rows: Sequence[Mapping[str, Any]], reads: Sequence[str]) -> Non
 
 
 def _inputs(signature: Any) -> dict[str, InputSpec]:
-    defaults = {entry.key: to_array(entry.value) for entry in signature.defaults}
     specs = {}
+    defaults = {entry.key: entry.value for entry in signature.defaults}
     for entry in signature.inputs:
         sizes = [dim.size for dim in entry.value.tensor_shape.dim]
         width = 0 if len(sizes) < 2 else sizes[1] if sizes[1] > 0 else None
-        specs[entry.key] = InputSpec(dtype_of(entry.value.dtype), width, defaults.get(entry.key))
+        try:
+            dtype = dtype_of(entry.value.dtype)
+            default = to_array(defaults[entry.key]) if entry.key in defaults else None
+        except ValueError:
+            continue  # no client can send such a type
+        specs[entry.key] = InputSpec(dtype, width, default)
     return specs

@@ -100,8 +100,9 @@ class InputSpec:
 def columns(rows: Sequence[Mapping[str, Any]], specs: Mapping[str, InputSpec]) -> dict[str, Array]:
     """Inputs [B] or [B, width] of a signature, from the values that each row gives.
 
-    An input that no row gives is left out; where some rows give it, the others get its default.
-    Several rows that give nothing are said to be several by the defaults of one input.
+    What a row does not give is the input's default. One row holds only the inputs that it gives;
+    several hold all that have a default, since servers that merge calls want the same number of
+    rows of every input.
 
     Raises:
       ClientError: There is no such input, or it wants other values.
@@ -111,8 +112,8 @@ def columns(rows: Sequence[Mapping[str, Any]], specs: Mapping[str, InputSpec]) -
         if name not in specs:
             known = ", ".join(sorted(specs))
             raise ClientError(f"expected inputs among {known}, received {name}")
-    if not names and len(rows) > 1:
-        names = sorted(specs)[:1]
+    if len(rows) > 1:
+        names += [name for name in specs if name not in names and specs[name].default is not None]
     return {name: _column(name, [row.get(name) for row in rows], specs[name]) for name in names}
 
 
