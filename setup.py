@@ -44,6 +44,8 @@ setup(
     extras_require={
         # GPL-3: loaded only by the process that speaks the demo shop's queries.
         "demo": ["espeakng-loader==0.2.4"],
+        # tfmm.Client converts sounds other than WAV with it.
+        "sound": ["soundfile"],
         "gpu": ["tensorflow[and-cuda]==2.16.2"],
         "test": [
             "hypothesis",

@@ -17,9 +17,13 @@ from tfmm._cuda import preload_cuda
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "Client": "tfmm.client.client",
+    "ClientError": "tfmm.client.error",
     "Config": "tfmm.config",
+    "Query": "tfmm.client.query",
     "Retriever": "tfmm.retriever",
     "TfmmError": "tfmm.errors",
+    "Tls": "tfmm.client.channel",
     "TwoTower": "tfmm.model",
     "evaluate": "tfmm.workflows.evaluate",
     "export": "tfmm.workflows.export",

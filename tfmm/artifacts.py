@@ -13,7 +13,6 @@ import fcntl
 import importlib
 import json
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -28,7 +27,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tfmm.errors import TfmmError
+from tfmm.errors import TfmmError, sentence_of
 
 STOCK_OPS = frozenset(
     resources.files("tfmm").joinpath("stock_ops_2.16.txt").read_text(encoding="utf-8").split()
@@ -36,7 +35,6 @@ STOCK_OPS = frozenset(
 MANIFEST = Path("assets.extra", "manifest.json")
 _MODEL = "saved_model.pb"
 _STAGING = ".staging-"
-_SENTENCE = re.compile(r"assertion failed: \[(.*?)\]\s*(?:\n|$)", re.DOTALL)
 Answer = dict[str, npt.NDArray[Any]]
 
 
@@ -192,7 +190,7 @@ class Signature:
         try:
             answer = self._function(**fed)
         except tf.errors.InvalidArgumentError as error:
-            raise TfmmError(_sentence(error)) from error
+            raise TfmmError(sentence_of(str(error.message))) from error
         return {name: value.numpy() for name, value in answer.items()}
 
 
@@ -310,16 +308,6 @@ def _padded(name: str, row: Any, width: int, spec: InputSpec) -> list[Any]:
     blank = "" if spec.default is None else spec.default.flat[0]
     padding = [blank] * (width - len(values))
     return [*padding, *values[-width:]] if on_the_left else [*values, *padding]
-
-
-def _sentence(error: tf.errors.OpError) -> str:
-    """The sentence of a failed assertion, or the first line of another error."""
-    message = str(error.message)
-    found = _SENTENCE.search(message)
-    if found:
-        return found.group(1).replace("] [", " ")
-    lines = [line for line in message.splitlines() if line and not line.startswith("Graph exec")]
-    return lines[0] if lines else message
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import click
 
@@ -138,24 +138,31 @@ def evaluate(
 
 
 @main.command()
-@click.argument("saved_model", type=FOLDER)
+@click.argument("saved_model", type=FOLDER, required=False)
+@click.option("--server", metavar="HOST:PORT", help="Ask a model server by gRPC instead.")
+@click.option("--model", default="default", show_default=True, help="The model's name there.")
+@click.option("--version", type=int, default=None, help="Its version there; the newest without.")
 @click.option("--text", default="", help="Words.")
 @click.option("--image", type=FILE, default=None, help="A photo.")
 @click.option("--audio", type=FILE, default=None, help="A spoken phrase.")
 @click.option("--like", multiple=True, metavar="PRODUCT_ID", help="A product looked at before.")
 @click.option("-k", type=int, default=10, show_default=True, help="Number of hits.")
 def search(
-    saved_model: Path,
-    text: str,
-    image: Path | None,
-    audio: Path | None,
-    like: tuple[str, ...],
-    k: int,
+    saved_model: Path | None, server: str | None, model: str, version: int | None, **asked: Any
 ) -> None:
-    """Ask an exported SAVED_MODEL; print the hits as a table."""
+    """Ask an exported SAVED_MODEL, or a server; print the hits as a table."""
+    if (saved_model is None) == (server is None):
+        raise TfmmError("search: expected SAVED_MODEL or --server HOST:PORT, and not both")
+    if server is not None:
+        from tfmm.client.client import Client  # noqa: PLC0415
+        from tfmm.workflows.ask import ask  # noqa: PLC0415
+
+        with Client(server, model, version=version) as client:
+            click.echo(ask(client, **asked))
+        return
     from tfmm.workflows.search import search as run_search  # noqa: PLC0415
 
-    click.echo(run_search(saved_model, text=text, image=image, audio=audio, like=like, k=k))
+    click.echo(run_search(cast(Path, saved_model), **asked))
 
 
 @main.command()

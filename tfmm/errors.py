@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+_SENTENCE = re.compile(r"assertion failed: \[(.*?)\]\s*(?:\n|$)", re.DOTALL)
+
 
 class TfmmError(Exception):
     """Something that the user gave is not what was expected.
@@ -27,3 +31,12 @@ class RecordError(TfmmError):
 
 class RequirementMissedError(TfmmError):
     """A measured figure is below what `--require` asked for; the command exits with status 1."""
+
+
+def sentence_of(message: str) -> str:
+    """The sentence of a failed assertion in a graph, or the first line of another error."""
+    found = _SENTENCE.search(message)
+    if found:
+        return found.group(1).replace("] [", " ")
+    lines = [line for line in message.splitlines() if line and not line.startswith("Graph exec")]
+    return lines[0] if lines else message

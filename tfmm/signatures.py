@@ -18,6 +18,8 @@ from tfmm.config import CatalogueConfig
 from tfmm.errors import TfmmError
 
 _HIGHEST = float(np.finfo(np.float32).max)
+# A few bytes can claim a million rows, each of which would be embedded and searched.
+MAX_ROWS = 4096
 Tensors = dict[str, tf.Tensor]
 
 
@@ -139,8 +141,8 @@ def aligned(inputs: Sequence[Input], values: Sequence[tf.Tensor]) -> Tensors:
     """Repeats every input of one row to the rows of the longest.
 
     Raises:
-      tf.errors.InvalidArgumentError: An input has another number of rows, or of values a row; the
-        graph says so in one sentence.
+      tf.errors.InvalidArgumentError: An input has another number of rows, more than `MAX_ROWS`, or
+        another number of values a row; the graph says so in one sentence.
     """
     shapes = [_true_shape(value) for value in values]
     rows = tf.stack([shape[0] for shape in shapes])
@@ -157,6 +159,10 @@ def aligned(inputs: Sequence[Input], values: Sequence[tf.Tensor]) -> Tensors:
         expected = tf.where(batch > 1, many, "at least 1 row")
         return tf.strings.join([names[worst], expected, ", received ", tf.as_string(rows[worst])])
 
+    def many_sentence() -> tf.Tensor:
+        most = f"at most {MAX_ROWS} rows, received "
+        return tf.strings.join([names[tf.argmax(rows)], most, tf.as_string(batch)])
+
     def widths_sentence() -> tf.Tensor:
         worst = tf.argmin(tf.cast(widths == wanted, tf.int32))
         expected, received = tf.as_string(wanted[worst]), tf.as_string(widths[worst])
@@ -164,6 +170,7 @@ def aligned(inputs: Sequence[Input], values: Sequence[tf.Tensor]) -> Tensors:
 
     checks = [
         refuse_unless(tf.reduce_all(_fits(rows, batch) == 1), rows_sentence),
+        refuse_unless(batch <= MAX_ROWS, many_sentence),
         refuse_unless(tf.reduce_all(widths == wanted), widths_sentence),
     ]
     with tf.control_dependencies(checks):

@@ -20,11 +20,13 @@ def python(program: str) -> subprocess.CompletedProcess[str]:
     [
         "tfmm",
         "tfmm.cli",
+        "tfmm.client.client",
         "tfmm.config",
         "tfmm.errors",
         "tfmm.metrics",
         "tfmm.records.schema",
         "tfmm.serving.settings",
+        "tfmm.workflows.ask",
     ],
 )
 def test_it_loads_without_tensorflow(module: str):

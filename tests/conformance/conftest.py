@@ -15,6 +15,7 @@ model_config_list {{
     version_labels {{ key: "stable" value: 123 }}
   }}
   config {{ name: "zoo" base_path: "{root}/zoo" model_platform: "tensorflow" }}
+  config {{ name: "tiny" base_path: "{tiny}" model_platform: "tensorflow" }}
 }}
 """
 
@@ -33,12 +34,23 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
-    """A server of all that is in `models`, with everything switched on that does no harm."""
+def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, Path]:
+    """The tiny shop: the retriever in memory, and the folder of its one version."""
+    import tiny_model
+
+    folder = tmp_path_factory.mktemp("shop") / "tiny"
+    return tiny_model.publish(folder), folder
+
+
+@pytest.fixture(scope="session")
+def server(
+    models: Path, shop: tuple[object, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[object]:
+    """A server of `models` and of the tiny shop, with everything switched on that does no harm."""
     from serving_process import running
 
     folder = tmp_path_factory.mktemp("config")
-    (folder / "models.pbtxt").write_text(CONFIG.format(root=models))
+    (folder / "models.pbtxt").write_text(CONFIG.format(root=models, tiny=shop[1]))
     (folder / "monitoring.pbtxt").write_text("prometheus_config { enable: true }")
     with running(
         f"--model_config_file={folder / 'models.pbtxt'}",

@@ -16,6 +16,8 @@ from serving_models import save_half_plus, save_zoo
 from serving_process import ROOT, Server, command, free_port, predict_request, running
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
+from tfmm import Client, Tls
+
 FAILED = 255
 
 
@@ -310,5 +312,8 @@ def test_tls_and_mutual_tls(half: Path, secrets: Path, tmp_path: Path, verify: b
         assert code_of(grpc.secure_channel(address, known)) == StatusCode.OK
         without = refused if verify else StatusCode.OK
         assert code_of(grpc.secure_channel(address, anonymous)) == without
+        tls = Tls(secrets / "ca.crt", secrets / "client.key", secrets / "client.crt")
+        with Client(address, "half", tls=tls) as client:
+            assert client.predict("serving_default", [{"x": 2.0}])["y"].tolist() == [[3.0]]
         # REST stays plain.
         assert server.post("/v1/models/half:predict", {"instances": [2.0]})[0] == 200

@@ -465,7 +465,7 @@ def samples(server: Server) -> dict[str, float]:
     assert (status, headers["Content-Type"]) == (200, "text/plain")
     found = {}
     for line in content.decode().splitlines():
-        if re.fullmatch(r"# TYPE :tensorflow:serving:\w+ (counter|histogram)", line):
+        if re.fullmatch(r"# TYPE (:tensorflow:serving:|tfmm_)\w+ (counter|gauge|histogram)", line):
             continue
         match = SAMPLE.fullmatch(line)
         assert match, line
@@ -499,6 +499,29 @@ def test_prometheus_counts_under_the_real_names(server: Server):
     assert grown(f"runtime_latency_count{{{runtime}}}") == 2
     assert grown('request_example_count_total{model="half"}') == 3
     assert grown('request_example_counts_sum{model="half"}') == 3
+
+
+def test_prometheus_counts_the_queries_of_tfmms_own_models(server: Server):
+    before = samples(server)
+    server.predict("tiny", {"text": ["red", "", "mug"], "history": [["", "", "", "p01"]]})
+    server.predict("tiny", {"product_id": ["p01"]}, signature="similar")
+    server.post("/v1/models/tiny:predict", {"signature_name": "search_text", "instances": ["red"]})
+    server.predict("tiny", {"text": ["red"]}, signature="embed_query")
+    after = samples(server)
+
+    def grown(name: str, labels: str = "") -> float:
+        key = f'tfmm_queries_{name}_total{{model_name="tiny"{labels}}}'
+        return after[key] - before.get(key, 0.0)
+
+    assert after['tfmm_catalogue_products{model_name="tiny",version="1"}'] == 24
+    assert 0 < after['tfmm_index_age_seconds{model_name="tiny",version="1"}'] < 86_400
+    key = 'tfmm_queries_total{model_name="tiny"}'
+    assert after[key] - before.get(key, 0.0) == 5
+    assert grown("without_hit") == 0
+    assert grown("with_modality", ',modality="text"') == 3
+    assert grown("with_modality", ',modality="history"') == 3
+    assert grown("with_modality", ',modality="product"') == 1
+    assert not [key for key in after if key.startswith("tfmm_") and "half" in key]
 
 
 def test_buckets_grow_by_1_8(server: Server):

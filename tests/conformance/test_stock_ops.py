@@ -2,25 +2,17 @@
 
 import tfmm  # isort: skip # noqa: F401 - selects legacy Keras before TensorFlow
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
+import tiny_model
 import tiny_shop
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tfmm import artifacts
 from tfmm.artifacts import Signature, load_model
-from tfmm.config import IndexConfig, load_config
 from tfmm.errors import TfmmError
-from tfmm.features.preprocessor import Preprocessor
-from tfmm.features.text import learn_vocabulary
-from tfmm.index.exact import ExactIndex
-from tfmm.index.scann import ScannIndex
-from tfmm.retriever import Retriever
-from tfmm.towers.tower import build_towers
 
 PRODUCTS = tiny_shop.products()
 
@@ -30,44 +22,15 @@ def seeds() -> None:
     """Nothing here is random, and seeding makes TensorFlow drop every function it has optimised."""
 
 
-def column(name: str) -> np.ndarray:
-    values = [row[name] for row in PRODUCTS]
-    if isinstance(values[0], str):
-        return np.array([value.encode() for value in values], dtype=object)
-    return np.array(values)
-
-
-def retriever(folder: Path, kind: str) -> Retriever:
-    """The real parts, untrained, over the tiny shop."""
-    config = load_config(None, (*tiny_shop.SETTINGS, f"tower.hub_dir={folder / 'hub'}"))
-    texts = [str(row[name]) for row in PRODUCTS for name in config.catalogue.text]
-    vocabulary = learn_vocabulary(texts, size=config.text.vocabulary_size, case=config.text.case)
-    preprocessor = Preprocessor(
-        config, vocabulary=vocabulary, product_ids=[str(row["product_id"]) for row in PRODUCTS]
-    )
-    query_tower, product_tower = build_towers(
-        config, vocabulary_size=len(vocabulary), products=len(PRODUCTS)
-    )
-    history = query_tower.history
-    for table in (history.events, history.gaps):  # which start at nothing
-        table.assign(np.random.default_rng(0).normal(size=table.shape))
-    raw = {name: tf.constant(column(name)) for name in (*config.catalogue.text, "image")}
-    vectors = product_tower(preprocessor.product(raw)).numpy()
-    return Retriever(
-        config,
-        preprocessor=preprocessor,
-        towers=(query_tower, product_tower),
-        index=ExactIndex(vectors) if kind == "exact" else ScannIndex(vectors, IndexConfig()),
-        products={name: column(name) for name in ("product_id", "title", "price")},
-        popularity=np.ones(len(PRODUCTS), np.float32),
-    )
-
-
 @pytest.fixture(scope="module", params=["exact", "scann"])
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
-    folder = tmp_path_factory.mktemp(request.param)
-    made = retriever(folder, request.param)
-    made.save(folder / "1")
+    """The real parts, untrained, in memory and loaded back."""
+    if request.param == "exact":
+        made, folder = request.getfixturevalue("shop")
+    else:
+        folder = tmp_path_factory.mktemp(request.param)
+        made = tiny_model.retriever(folder, request.param)
+        made.save(folder / "1")
     return made, load_model(folder)
 
 

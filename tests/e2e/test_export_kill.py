@@ -84,6 +84,8 @@ def _answers(model: Path) -> None:
     assert "Scann>ScannSearchBatched" in manifest["ops"]
     assert manifest["versions"]["tensorflow"] == "2.16.2"
     assert {"config", "created", "split", "metrics", "tower_fingerprint"} <= set(manifest)
+    assert (loaded.path / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 1000
+    assert (loaded.path / "batching_params.pbtxt").is_file()
     raw = (loaded.path / "assets.extra" / "manifest.json").read_text(encoding="utf-8")
     json.loads(raw, parse_constant=pytest.fail)
 

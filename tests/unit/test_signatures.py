@@ -46,6 +46,7 @@ def test_an_input_of_one_row_is_repeated_to_the_batch():
             "k: expected 1 or 3 rows, received 2",
         ),
         ({"k": np.zeros(0, np.int32)}, "k: expected at least 1 row, received 0"),
+        ({"text": [""] * 4097, "k": [1]}, "text: expected at most 4096 rows, received 4097"),
     ],
 )
 def test_a_length_that_is_neither_1_nor_the_batch_is_refused_with_a_sentence(given, sentence):

@@ -16,9 +16,13 @@ _FIELD = descriptor_pb2.FieldDescriptorProto
 _TYPES = {
     "bool": _FIELD.TYPE_BOOL,
     "bytes": _FIELD.TYPE_BYTES,
+    "double": _FIELD.TYPE_DOUBLE,
+    "float": _FIELD.TYPE_FLOAT,
     "int32": _FIELD.TYPE_INT32,
     "int64": _FIELD.TYPE_INT64,
     "string": _FIELD.TYPE_STRING,
+    "uint32": _FIELD.TYPE_UINT32,
+    "uint64": _FIELD.TYPE_UINT64,
 }
 Field = tuple[int, str, str]
 

@@ -1,4 +1,4 @@
-"""What the real server counts, under its names, as Prometheus text.
+"""What the real server counts, under its names, and tfmm's own, as Prometheus text.
 
 prometheus-client would add HELP lines, sort labels and count a bucket's own limit; dashboards made
 for TensorFlow Serving expect neither, so that the text is written here.
@@ -7,9 +7,12 @@ for TensorFlow Serving expect neither, so that the text is written here.
 from __future__ import annotations
 
 import threading
+import time
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+from tfmm.serving.insight import Catalogue, Queries
 
 # Nobody can fill the memory with names that he makes up.
 _MAX_SERIES = 1000
@@ -73,6 +76,10 @@ class Metrics:
         self._runtime_latency = _Histogram(("model_name", "API", "runtime"), _LATENCY_LIMITS_US)
         self._example_counts = _Histogram(("model",), _COUNT_LIMITS)
         self._warmup_latency = _Histogram(("model_path", "status"), _LATENCY_LIMITS_US)
+        self._queries = _Counter(("model_name",))
+        self._without_hit = _Counter(("model_name",))
+        self._holding = _Counter(("model_name", "modality"))
+        self._catalogues: dict[tuple[str, ...], Catalogue] = {}
 
     def answered(self, model: str, status: str) -> None:
         """A request ended with a status, such as `OK` or `NOT_FOUND`."""
@@ -100,6 +107,24 @@ class Metrics:
         with self._lock:
             self._warmup_latency.add((path, status), seconds * 1e6)
 
+    def searched(self, model: str, queries: Queries) -> None:
+        """A call asked a tfmm model for products."""
+        with self._lock:
+            self._queries.add((model,), queries.rows)
+            self._without_hit.add((model,), queries.without_hit)
+            for modality, count in queries.holding.items():
+                self._holding.add((model, modality), count)
+
+    def loaded(self, model: str, version: int, catalogue: Catalogue) -> None:
+        """A version of a tfmm model is in memory."""
+        with self._lock:
+            self._catalogues[model, str(version)] = catalogue
+
+    def dropped(self, model: str, version: int) -> None:
+        """A version is not in memory any more."""
+        with self._lock:
+            self._catalogues.pop((model, str(version)), None)
+
     def text(self) -> str:
         """All of it in Prometheus' text format, families in the order of their names."""
         families: dict[str, _Counter | _Histogram] = {
@@ -116,7 +141,25 @@ class Metrics:
                 for name, family in families.items()
                 for line in family.lines(f":tensorflow:serving:{name}")
             ]
+            lines += self._own_lines()
         return "\n".join(lines) + "\n"
+
+    def _own_lines(self) -> list[str]:
+        now = time.time()
+        catalogues = self._catalogues.items()
+        return [
+            *_gauge("tfmm_catalogue_products", {key: c.products for key, c in catalogues}),
+            *_gauge("tfmm_index_age_seconds", {key: now - c.created for key, c in catalogues}),
+            *self._queries.lines("tfmm_queries_total"),
+            *self._holding.lines("tfmm_queries_with_modality_total"),
+            *self._without_hit.lines("tfmm_queries_without_hit_total"),
+        ]
+
+
+def _gauge(name: str, values: Mapping[tuple[str, ...], float]) -> list[str]:
+    labels = ("model_name", "version")
+    series = [f"{name}{{{_pairs(labels, key)}}} {value:.10g}" for key, value in values.items()]
+    return [f"# TYPE {name} gauge", *series]
 
 
 def _pairs(labels: Sequence[str], values: Sequence[str]) -> str:

@@ -44,6 +44,9 @@ def predict(
         widths=tuple(values[alias].tobytes() for alias in _WIDTH_INPUTS if alias in values),
     )
     outputs = servable.run(run, call, api="Predict")
+    if not call.is_warmup:
+        given = {alias: values[alias] for alias in request.inputs}
+        servable.count(given, dict(zip(aliases, outputs, strict=True)))
     response = predict_pb2.PredictResponse()
     response.model_spec.name = request.model_spec.name
     response.model_spec.version.value = servable.version

@@ -12,6 +12,7 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tfmm.artifacts import MANIFEST
 from tfmm.serving.batching import Batcher
 from tfmm.serving.batching_options import AUTOMATIC, BatchingOptions, batching_options
+from tfmm.serving.insight import catalogue_of, queries_of
 from tfmm.serving.metrics import Metrics
 from tfmm.serving.session import Run, Session
 from tfmm.serving.settings import Settings
@@ -31,11 +32,13 @@ class Call:
       timeout_ms: Its time limit; 0 for none.
       is_active: Whether the client still waits.
       check_method: Whether a signature's method_name must fit the call.
+      is_warmup: Whether nobody asked, so that it is not counted as a query.
     """
 
     timeout_ms: int = 0
     is_active: Callable[[], bool] = lambda: True
     check_method: bool = False
+    is_warmup: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,9 @@ class Servable:
             self._session.close()
             raise invalid(f"{path}: a signature's default has no value: {error}") from error
         self._batcher = Batcher(self._session.run, batching) if batching else None
+        self._catalogue = catalogue_of(path)
+        if self._catalogue is not None:
+            metrics.loaded(name, version, self._catalogue)
 
     def run(self, run: Run, call: Call, *, api: str) -> list[Array]:
         """Runs the graph, perhaps merged with other calls, and returns the fetched arrays.
@@ -111,8 +117,15 @@ class Servable:
         self.metrics.ran(self.name, api, time.perf_counter() - start)
         return arrays
 
+    def count(self, given: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        """Counts the queries of a call, if this is one of tfmm's own models."""
+        queries = queries_of(given, outputs) if self._catalogue is not None else None
+        if queries is not None:
+            self.metrics.searched(self.name, queries)
+
     def close(self) -> None:
         """Gives its memory back; no call may be under way."""
+        self.metrics.dropped(self.name, self.version)
         self._session.close()
 
 

@@ -2,7 +2,7 @@
 
 `tf.make_ndarray` and `tf.make_tensor_proto` do the same and more, several times as slowly; a server
 pays for each of them twice a call. Clients read `float_val` and its siblings, so that replies never
-use `tensor_content`.
+use `tensor_content`. Loads without TensorFlow, since the client uses it too.
 """
 
 from __future__ import annotations
@@ -10,37 +10,40 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
-from tensorflow.core.framework import types_pb2
 
 Array = npt.NDArray[Any]
 
-# A shape is a few bytes and may claim anything. More than this is not a request, it is an attack.
+# A shape is a few bytes and may claim anything. More than this is not a request, it is an attack;
+# so is more than this beyond what the request itself holds.
 _MAX_ELEMENTS = 1 << 28
-_FIELDS = {
-    tf.float32: "float_val",
-    tf.float64: "double_val",
-    tf.int64: "int64_val",
-    tf.bool: "bool_val",
-    tf.string: "string_val",
-    tf.uint32: "uint32_val",
-    tf.uint64: "uint64_val",
-    **dict.fromkeys((tf.int32, tf.int16, tf.int8, tf.uint16, tf.uint8), "int_val"),
-    **dict.fromkeys((tf.half, tf.bfloat16), "half_val"),
-    tf.complex64: "scomplex_val",
-    tf.complex128: "dcomplex_val",
-}
-_BY_ENUM = {
-    dtype.as_datatype_enum: (field, np.dtype(dtype.as_numpy_dtype))
-    for dtype, field in _FIELDS.items()
-}
-_BY_NUMPY = {
-    np.dtype(dtype.as_numpy_dtype): (field, dtype.as_datatype_enum)
-    for dtype, field in _FIELDS.items()
-}
-_HALVES = (np.dtype(np.float16), np.dtype(tf.bfloat16.as_numpy_dtype))
+_MAX_REPEATED = 1 << 22
+_BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+# Number and name of TensorFlow's DataType, the field of a TensorProto, and NumPy's type.
+_TYPES: tuple[tuple[int, str, str, np.dtype[Any]], ...] = (
+    (1, "DT_FLOAT", "float_val", np.dtype(np.float32)),
+    (2, "DT_DOUBLE", "double_val", np.dtype(np.float64)),
+    (3, "DT_INT32", "int_val", np.dtype(np.int32)),
+    (4, "DT_UINT8", "int_val", np.dtype(np.uint8)),
+    (5, "DT_INT16", "int_val", np.dtype(np.int16)),
+    (6, "DT_INT8", "int_val", np.dtype(np.int8)),
+    (7, "DT_STRING", "string_val", np.dtype(object)),
+    (8, "DT_COMPLEX64", "scomplex_val", np.dtype(np.complex64)),
+    (9, "DT_INT64", "int64_val", np.dtype(np.int64)),
+    (10, "DT_BOOL", "bool_val", np.dtype(np.bool_)),
+    (14, "DT_BFLOAT16", "half_val", _BFLOAT16),
+    (17, "DT_UINT16", "int_val", np.dtype(np.uint16)),
+    (18, "DT_COMPLEX128", "dcomplex_val", np.dtype(np.complex128)),
+    (19, "DT_HALF", "half_val", np.dtype(np.float16)),
+    (22, "DT_UINT32", "uint32_val", np.dtype(np.uint32)),
+    (23, "DT_UINT64", "uint64_val", np.dtype(np.uint64)),
+)
+_BY_ENUM = {enum: (field, dtype) for enum, _, field, dtype in _TYPES}
+_BY_NUMPY = {dtype: (field, enum) for enum, _, field, dtype in _TYPES}
+_NAMES = {dtype: name for _, name, _, dtype in _TYPES}
+_HALVES = (np.dtype(np.float16), _BFLOAT16)
 
 
 def to_array(proto: Any) -> Array:
@@ -68,6 +71,8 @@ def to_array(proto: Any) -> Array:
     if dtype.kind == "c":
         given //= 2
     flat = _from_values(values, dtype) if given else np.zeros(0, dtype)
+    if count - given > _MAX_REPEATED:
+        raise ValueError("shape")
     if given < count:
         blank: Any = b"" if dtype.hasobject else 0
         flat = np.concatenate([flat, np.full(count - given, flat[-1] if given else blank, dtype)])
@@ -139,6 +144,17 @@ def _strings(content: bytes, count: int) -> list[bytes]:
     return strings
 
 
+def dtype_of(enum: int) -> np.dtype[Any]:
+    """NumPy's type of a DataType.
+
+    Raises:
+      ValueError: There is none.
+    """
+    if enum not in _BY_ENUM:
+        raise ValueError(f"dtype {enum}")
+    return _BY_ENUM[enum][1]
+
+
 def data_type(array: Array) -> str:
     """TensorFlow's name of an array's type, such as `DT_FLOAT`."""
-    return str(types_pb2.DataType.Name(tf.as_dtype(array.dtype).as_datatype_enum))
+    return _NAMES.get(array.dtype, str(array.dtype))

@@ -76,7 +76,7 @@ def _parsed(record: bytes, file: Path) -> Any:
 
 
 def _answer(servable: Servable, log: Any) -> None:
-    call = Call()
+    call = Call(is_warmup=True)
     match log.WhichOneof("log_type"):
         case "predict_log":
             predict(servable, log.predict_log.request, call)

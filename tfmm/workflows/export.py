@@ -22,6 +22,7 @@ from tfmm import __version__, artifacts, build
 from tfmm._quiet import no_advice
 from tfmm.artifacts import Answer, Signature
 from tfmm.config import Config, IndexConfig, IndexKind, config_to_dict
+from tfmm.deployment import warmup_requests, write_deployment
 from tfmm.errors import TfmmError
 from tfmm.features.preprocessor import Preprocessor
 from tfmm.index.exact import LOWEST, ExactIndex, search_all
@@ -109,14 +110,25 @@ def export(
         retriever.save(staged)
         manifest = _manifest(trained, prepared, index=facts)
         artifacts.write_manifest(staged, manifest | _ops(staged))
+        asked = warmup_requests(
+            artifacts.signature_specs(staged), product_id=ids[0], text=_words(trained, prepared)
+        )
+        write_deployment(staged, trained.config.name, asked)
         console.print("comparing the saved model with the one in memory")
-        verify(staged, retriever, questions(trained.config, prepared))
+        verify(staged, retriever, [*questions(trained.config, prepared), *asked])
         return artifacts.publish(staged)
 
 
 def _with_index(trained: build.Trained, kind: IndexKind) -> build.Trained:
     index = dataclasses.replace(trained.config.index, kind=kind)
     return dataclasses.replace(trained, config=dataclasses.replace(trained.config, index=index))
+
+
+def _words(trained: build.Trained, prepared: PreparedData) -> str:
+    """Words of the first product that has any."""
+    fields = trained.config.catalogue.text
+    rows = prepared.rows("products", fields)
+    return next((row[name] for row in rows for name in fields if row[name]), trained.config.name)
 
 
 def make_index(vectors: npt.NDArray[np.float32], config: IndexConfig) -> ExportedIndex:

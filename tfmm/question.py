@@ -1,0 +1,117 @@
+"""One question to a model, wherever it is: as an exported folder, or behind a server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from tfmm.errors import TfmmError
+from tfmm.hits import Answer, hits_of
+
+
+class Source(Protocol):
+    """A model that can be asked."""
+
+    @property
+    def where(self) -> str:
+        """Its name in messages."""
+
+    def reads(self) -> Sequence[str]:
+        """The modalities that it reads of a query."""
+
+    def ask(self, signature: str, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+        """The outputs [B, K] of a signature for rows of inputs."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a person asks, read and converted.
+
+    Attributes:
+      text: Words.
+      image: A photo's bytes; none is empty.
+      audio: A sound's bytes; none is empty.
+      like: Ids of products.
+      k: Number of hits.
+    """
+
+    text: str
+    image: bytes
+    audio: bytes
+    like: tuple[str, ...]
+    k: int
+
+    def held(self) -> dict[str, Any]:
+        """The words, the photo and the sound that there are, by input."""
+        given = {"text": self.text.strip() and self.text, "image": self.image, "audio": self.audio}
+        return {name: value for name, value in given.items() if value}
+
+
+def answer(source: Source, question: Question) -> Answer:
+    """Asks a model once.
+
+    One product in `like` and nothing else asks for what is similar to it; otherwise the products
+    are the shopper's history, oldest first, beside the words, the photo and the sound.
+
+    Raises:
+      TfmmError: There is nothing to ask, or the model has no use for what is asked.
+    """
+    asked, like = question.held(), question.like
+    is_similar = not asked and len(like) == 1
+    if like and not is_similar:
+        asked["history"] = list(like)
+    if not is_similar:
+        _check(asked, source.reads())
+    _refuse_unknown(source, like)
+    if is_similar:
+        outputs = source.ask("similar", [{"product_id": like[0], "k": question.k}])
+    else:
+        outputs = source.ask("serving_default", [asked | {"k": question.k}])
+    return Answer(tuple(hits_of(outputs, 0)))
+
+
+def read_media(path: Path | None, option: str, normalise: Callable[[bytes], bytes]) -> bytes:
+    """A file's content in the form that a model reads; b"" for no file.
+
+    Args:
+      path: The file.
+      option: The option that named it, for messages.
+      normalise: Converts the content, or raises a ValueError.
+
+    Raises:
+      TfmmError: It cannot be read or converted.
+    """
+    if path is None:
+        return b""
+    try:
+        return normalise(path.read_bytes())
+    except OSError as error:
+        raise TfmmError(f"{option}: expected a readable file, received {path}") from error
+    except ValueError as error:
+        raise TfmmError(f"{option} {path}: {error}") from error
+
+
+def _check(asked: Mapping[str, Any], reads: Sequence[str]) -> None:
+    if not asked:
+        raise TfmmError("search: expected --text, --image, --audio or --like, received none")
+    for modality in asked:
+        if modality not in reads:
+            raise TfmmError(f"search: expected a query of {', '.join(reads)}, received {modality}")
+
+
+def _refuse_unknown(source: Source, like: Sequence[str]) -> None:
+    """Refuses ids that the model answers as it answers one that no product has."""
+    if not like:
+        return
+    outputs = source.ask("similar", [{"product_id": one, "k": 1} for one in (*like, "")])
+    answers = [
+        (product_ids[0], float(scores[0]))
+        for product_ids, scores in zip(outputs["product_id"], outputs["score"], strict=True)
+    ]
+    unknown = [one for one, found in zip(like, answers, strict=False) if found == answers[-1]]
+    if unknown:
+        raise TfmmError(
+            f"--like: expected ids of products in {source.where}, received {', '.join(unknown)}"
+        )
