@@ -107,8 +107,10 @@ def test_seeds_make_a_run_repeatable(data: Path, tmp_path: Path):
 
 @pytest.mark.parametrize(
     "more",
-    [("--strategy", "mirrored_cpu"), ("--set", "train.jit_compile=true")],
-    ids=["two replicas", "xla"],
+    [
+        pytest.param(("--strategy", "mirrored_cpu"), id="two replicas"),
+        pytest.param(("--set", "train.jit_compile=true"), id="xla", marks=pytest.mark.slow),
+    ],
 )
 def test_the_same_recipe_trains_on(data: Path, tmp_path: Path, more: tuple[str, str]):
     done = run_train(data, tmp_path / "run", tmp_path / "hub", *more)
