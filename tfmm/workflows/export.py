@@ -22,7 +22,7 @@ from tfmm import __version__, artifacts, build
 from tfmm._quiet import no_advice
 from tfmm.artifacts import Answer, Signature
 from tfmm.config import Config, IndexConfig, IndexKind, config_to_dict
-from tfmm.deployment import warmup_requests, write_deployment
+from tfmm.deployment import Request, warmup_requests, write_deployment
 from tfmm.errors import TfmmError
 from tfmm.features.preprocessor import Preprocessor
 from tfmm.index.exact import LOWEST, ExactIndex, search_all
@@ -115,13 +115,22 @@ def export(
         )
         write_deployment(staged, trained.config.name, asked)
         console.print("comparing the saved model with the one in memory")
-        verify(staged, retriever, [*questions(trained.config, prepared), *asked])
+        verify(staged, retriever, _compared(questions(trained.config, prepared), asked))
         return artifacts.publish(staged)
 
 
 def _with_index(trained: build.Trained, kind: IndexKind) -> build.Trained:
     index = dataclasses.replace(trained.config.index, kind=kind)
     return dataclasses.replace(trained, config=dataclasses.replace(trained.config, index=index))
+
+
+def _compared(first: list[Request], more: list[Request]) -> list[Request]:
+    """Requests of a list and those of another to the same signatures.
+
+    Each further signature would be optimised twice for it, and holds the same functions.
+    """
+    names = {name for name, _ in first}
+    return [*first, *(request for request in more if request[0] in names)]
 
 
 def _words(trained: build.Trained, prepared: PreparedData) -> str:
