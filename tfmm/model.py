@@ -222,7 +222,8 @@ class TwoTower(tfrs.Model):
         vectors = tf.reshape(vectors, [*hard.shape, vectors.shape[-1]])
         logits = tf.reduce_sum(queries[:, tf.newaxis] * vectors, axis=2)
         logits += math.log(self._config.hard_negative_weight)
-        return _Own(others, hard, tf.where(hard < 0, _OUT, logits))
+        logits = tf.where(hard < 0, _OUT, logits)
+        return _Own(others, hard, tf.reduce_logsumexp(logits, axis=1))
 
     def _softmax(
         self,
@@ -234,7 +235,7 @@ class TwoTower(tfrs.Model):
     ) -> tf.Tensor:
         """Sum of the weighted cross-entropies; candidate i is query i's positive."""
         log_counts = self._log_counts(candidates, counts)
-        loss = SampledSoftmax(log_counts, positive=self._config.log_q_positive, own=own.logits)
+        loss = SampledSoftmax(log_counts, positive=self._config.log_q_positive, own=own.total)
         # The task needs AutoGraph; the rest of the step would only be traced more slowly by it.
         task = tf.function(tfrs.tasks.Retrieval(loss, remove_accidental_hits=True))
         return task(
@@ -287,12 +288,12 @@ class _Own:
     Attributes:
       others: Products int32 [B, M] that are positives of the row's query too; -1 is padding.
       hard: Products int32 [B, H] that are negatives of this row for certain; -1 is padding.
-      logits: Theirs, [B, H].
+      total: Log-sum-exp of their logits, [B].
     """
 
     others: tf.Tensor | None = None
     hard: tf.Tensor | None = None
-    logits: tf.Tensor | None = None
+    total: tf.Tensor | None = None
 
     def shared(self, index: tf.Tensor) -> tf.Tensor | None:
         """Which of the candidates int32 [C] stand in each row's softmax, bool [B, C]."""

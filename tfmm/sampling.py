@@ -64,7 +64,7 @@ class SampledSoftmax(keras.losses.Loss):
     Args:
       log_count: Logarithm of the expected count of each candidate, float32 [C].
       positive: Whether the positive is corrected all the same, as Yi et al. do.
-      own: Logits of negatives that each row has for itself, float32 [Q, H].
+      own: Log-sum-exp of the logits of negatives that each row has for itself, float32 [Q].
     """
 
     def __init__(
@@ -78,7 +78,9 @@ class SampledSoftmax(keras.losses.Loss):
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """Labels and scores `[Q, C]`, one positive a row, to cross-entropies `[Q]`."""
         logits = y_pred - self._log_count * (1.0 - self._spared * y_true)
-        if self._own is not None:
-            logits = tf.concat([logits, self._own], axis=1)
-            y_true = tf.concat([y_true, tf.zeros_like(self._own)], axis=1)
-        return tf.nn.softmax_cross_entropy_with_logits(y_true, logits)
+        entropy = tf.nn.softmax_cross_entropy_with_logits(y_true, logits)
+        if self._own is None:
+            return entropy
+        # Not a concat, whose gradient XLA would compile anew in every step (`towers/modules.py`).
+        shared = entropy + tf.einsum("qc,qc->q", y_true, logits)
+        return entropy + tf.nn.softplus(self._own - shared)

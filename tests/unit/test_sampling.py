@@ -40,3 +40,14 @@ def test_negatives_are_corrected_and_positives_are_not():
     both = SampledSoftmax(log_count, positive=True)
     found = float(both(labels, scores, sample_weight=tf.constant([1.0, 3.0])))
     assert found == pytest.approx(every, rel=1e-5)
+
+
+def test_negatives_of_single_rows_join_the_shared_ones():
+    labels = tf.eye(2, 3)
+    scores = tf.constant([[1.0, 0.5, 0.2], [0.3, 0.8, -1.0]])
+    own = np.array([[0.7, -0.4], [2.0, 0.1]])
+    logits = np.concatenate([scores.numpy(), own], axis=1)
+    expected = np.log(np.exp(logits).sum(axis=1)) - [1.0, 0.8]
+    total = tf.constant(np.log(np.exp(own).sum(axis=1)), tf.float32)
+    found = SampledSoftmax(tf.zeros([3]), own=total)(labels, scores)
+    assert float(found) == pytest.approx(expected.sum(), rel=1e-5)
