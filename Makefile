@@ -20,6 +20,8 @@ DATA ?= data/demo$(if $(filter-out 1,$(SEED)),-$(SEED))
 PREPARED ?= $(DATA)-prepared
 RUN ?= runs/demo$(if $(filter-out 1,$(SEED)),-$(SEED))
 STRATEGY ?= auto
+# Processes of the tests; each file of tests stays in one.
+WORKERS ?= 2
 # More options of the generator, such as --no-voices or --products 300.
 DEMO ?=
 # ScaNN cannot be loaded beside the TPU build: such a run is exported with the exact index.
@@ -149,11 +151,11 @@ chinese: setup ## Train on the Taobao titles in the folder CHINESE=...
 
 .PHONY: test
 test: lint typecheck ## Lint, type-check and run the quick tests.
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
 
 .PHONY: test-all
 test-all: lint typecheck ## The same with the slow tests.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .PHONY: lint
 lint: $(INSTALLED) ## Check style and formatting.
