@@ -23,6 +23,8 @@ def pairs(rows: list[tuple[int, int, int]], **more: Any) -> Pairs:
         "weight": np.ones(count, np.float32),
         "timestamp_us": np.arange(count) * 1_000_000,
         "history": np.zeros((count, 1), np.int32),
+        "history_event": np.zeros((count, 0), np.int8),
+        "history_age_s": np.zeros((count, 0), np.float32),
         "shopper": shopper.astype(np.int32),
         "position": np.full(count, -1, np.int32),
         "passed": np.zeros((count, 0), np.int32),
