@@ -63,6 +63,12 @@ class Pairs:
       history_event: What had happened to them by then, position in `EVENTS` + 1, 0 = none, int8
         [P, H]; or [P, 0] where it was not asked for.
       history_age_s: Seconds since, -1 = none, float32 [P, H] or [P, 0].
+      shopper: Number of the shopper, int32 [P].
+      position: Place where the product was shown, from 0, -1 = unknown, int32 [P].
+      passed: Product indices + 1 of what was passed over on the way to it, from the top, 0 = none,
+        int32 [P, `PASSED_OVER`]; or [P, 0] where impressions were not read.
+      others: Product indices + 1 of other positives of the same query, 0 = none, int32
+        [P, `train.other_positives`]; [P, 0] until `positives.for_training` finds them.
     """
 
     query: npt.NDArray[np.int64]
