@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tfmm.features.popularity import DAY_US
+
 PASSED_OVER = 16
-DAY_US = 86_400_000_000
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tfmm.config import EventWeights
-from tfmm.data.impressions import DAY_US, ImpressionReader, passed_over
+from tfmm.data.impressions import ImpressionReader, passed_over
 from tfmm.features.history import EVENTS, UNKNOWN_AGE
+from tfmm.features.popularity import DAY_US
 
 COLUMNS = (
     "timestamp_us",

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tfmm.config import TrainConfig
-from tfmm.data.impressions import DAY_US, numbered
+from tfmm.data.impressions import numbered
 from tfmm.data.pairs import Pairs
 from tfmm.errors import TfmmError
+from tfmm.features.popularity import DAY_US
 
 Keys = npt.NDArray[np.int64]
 

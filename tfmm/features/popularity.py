@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-MICROSECONDS_A_DAY = 86_400_000_000
+DAY_US = 86_400_000_000
 
 
 def popularity_width(days: Sequence[int]) -> int:
@@ -42,7 +42,7 @@ def popularity_features(
     features = np.zeros((products, popularity_width(days)), dtype=np.float32)
     if len(product) == 0:
         return features
-    ago = (timestamp_us.max() - timestamp_us) / MICROSECONDS_A_DAY
+    ago = (timestamp_us.max() - timestamp_us) / DAY_US
     windows = [product, *(product[ago < length] for length in days)]
     counts = [np.bincount(window, minlength=products) for window in windows]
     first, last = np.zeros(products), np.full(products, np.inf)
