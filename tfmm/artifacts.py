@@ -27,6 +27,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from tensorflow.core.protobuf import saved_model_pb2
 
+from tfmm.contract import is_of_history, padded
 from tfmm.errors import TfmmError, sentence_of
 
 STOCK_OPS = frozenset(
@@ -302,12 +303,10 @@ def _as_rows(values: Any) -> list[Any]:
 
 def _padded(name: str, row: Any, width: int, spec: InputSpec) -> list[Any]:
     values = [row] if _is_scalar(row) else list(row)
-    on_the_left = name.startswith("history")
-    if len(values) > width and not on_the_left:
+    if len(values) > width and not is_of_history(name):
         raise TfmmError(f"{name}: expected at most {width} values a row, received {len(values)}")
     blank = "" if spec.default is None else spec.default.flat[0]
-    padding = [blank] * (width - len(values))
-    return [*padding, *values[-width:]] if on_the_left else [*values, *padding]
+    return padded(name, values, width, blank)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tfmm.artifacts import InputSpec
+from tfmm.contract import SIGNATURE_OF
 from tfmm.records.sound_headers import wav_header
 
 WARMUP_REQUESTS = Path("assets.extra", "tf_serving_warmup_requests")
@@ -23,13 +24,6 @@ BATCHING_PARAMETERS = "batching_params.pbtxt"
 _RATE_HZ = 16_000
 _MEDIA = ("image", "audio")
 _PRODUCT = "embed_product"
-# The signature that a model has for each modality that it reads of a query.
-_NARROW = {
-    "text": "search_text",
-    "image": "search_image",
-    "audio": "search_audio",
-    "history": "recommend",
-}
 _BATCHING = """\
 # For a server with --enable_batching --enable_per_model_batching_parameters, or with
 # --enable_batching --batching_parameters_file=<this file>. Every input and output of the signatures
@@ -52,7 +46,7 @@ def warmup_requests(
       text: Words of it.
     """
     requests: list[Request] = []
-    unread = {name for name, narrow in _NARROW.items() if narrow not in specs}
+    unread = {name for name, narrow in SIGNATURE_OF.items() if narrow not in specs}
     for signature, inputs in specs.items():
         parts = _parts(signature, inputs, product_id, text)
         if signature != _PRODUCT:

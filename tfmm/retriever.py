@@ -52,6 +52,7 @@ import tensorflow as tf
 
 from tfmm import signatures as inputs
 from tfmm.config import Config, vector_dim
+from tfmm.contract import SIGNATURE_OF
 from tfmm.errors import TfmmError
 from tfmm.features.history import history_facts, history_items
 from tfmm.features.preprocessor import Preprocessor
@@ -61,12 +62,6 @@ from tfmm.towers.tower import fused_part
 
 NO_NUMBER = -1
 _MEDIA = ("text", "image", "audio")
-_NARROW = {
-    "search_text": "text",
-    "search_image": "image",
-    "search_audio": "audio",
-    "recommend": "history",
-}
 
 
 class Tower(Protocol):
@@ -169,7 +164,7 @@ class Retriever(tf.Module):
         wide = [*media, history, *inputs.context(catalogue), exclude, *rules, k]
         search = signature(self._search, wide)
         built = {"serving_default": search, "search": search}
-        for name, modality in _NARROW.items():
+        for modality, name in SIGNATURE_OF.items():
             if modality in read:
                 one = next(each for each in (*media, history) if each.name == modality)
                 built[name] = signature(self._search, [one])

@@ -9,19 +9,13 @@ from tfmm.client.channel import Channel, Tls
 from tfmm.client.error import ClientError
 from tfmm.client.messages import MESSAGES
 from tfmm.client.query import InputSpec, Parts, Query, columns
+from tfmm.contract import SIGNATURE_OF
 from tfmm.hits import Hit, hits_of
 from tfmm.serving.status import Code
 from tfmm.serving.tensors import Array, dtype_of, to_array, to_proto
 
 _SEARCH = "serving_default"
 _METADATA = "signature_def"
-# The signature that a model has for each modality that it reads.
-_READS = {
-    "text": "search_text",
-    "image": "search_image",
-    "audio": "search_audio",
-    "history": "recommend",
-}
 _OUTDATED = (Code.INVALID_ARGUMENT, Code.FAILED_PRECONDITION)
 Signatures = dict[str, dict[str, InputSpec]]
 
@@ -205,11 +199,11 @@ class Client:
 
 
 def _reads(known: Signatures) -> tuple[str, ...]:
-    return tuple(modality for modality, name in _READS.items() if name in known)
+    return tuple(modality for modality, name in SIGNATURE_OF.items() if name in known)
 
 
 def _check_reads(rows: Sequence[Mapping[str, Any]], reads: Sequence[str]) -> None:
-    for modality in _READS:
+    for modality in SIGNATURE_OF:
         if modality not in reads and any(modality in row for row in rows):
             raise ClientError(
                 f"search: expected a query of {', '.join(reads)}, received {modality}"

@@ -12,12 +12,12 @@ import numpy as np
 
 from tfmm.client.error import ClientError
 from tfmm.client.media import photo, sound
+from tfmm.contract import is_of_history, padded
 from tfmm.serving.tensors import Array
 
 # What is no filter of a search.
 _PARTS = ("text", "image", "audio", "history", "exclude", "k")
 _CONTEXT = ("history_event", "history_age_seconds", "hour", "place")
-_ON_THE_LEFT = "history"
 _SHOWN = 80
 
 
@@ -134,11 +134,9 @@ def _several(name: str, value: Any, spec: InputSpec) -> list[Any]:
 
 
 def _padded(name: str, values: list[Any], width: int, spec: InputSpec) -> list[Any]:
-    on_the_left = name.startswith(_ON_THE_LEFT)
-    if len(values) > width and not on_the_left:
+    if len(values) > width and not is_of_history(name):
         raise ClientError(f"{name}: expected at most {width} values, received {len(values)}")
-    padding = [_blank(spec)] * (width - len(values))
-    return [*padding, *values[-width:]] if on_the_left else [*values, *padding]
+    return padded(name, values, width, _blank(spec))
 
 
 def _blank(spec: InputSpec) -> Any:
