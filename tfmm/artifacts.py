@@ -34,6 +34,8 @@ STOCK_OPS = frozenset(
     resources.files("tfmm").joinpath("stock_ops_2.16.txt").read_text(encoding="utf-8").split()
 )
 MANIFEST = Path("assets.extra", "manifest.json")
+WARMUP_REQUESTS = Path("assets.extra", "tf_serving_warmup_requests")
+"""Where servers look for PredictionLogs to answer before they serve a version."""
 _MODEL = "saved_model.pb"
 _STAGING = ".staging-"
 Answer = dict[str, npt.NDArray[Any]]

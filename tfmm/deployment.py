@@ -12,16 +12,14 @@ import tensorflow as tf
 from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 
-from tfmm.artifacts import InputSpec
+from tfmm.artifacts import WARMUP_REQUESTS, InputSpec
 from tfmm.contract import SIGNATURE_OF
+from tfmm.features.audio import SAMPLE_RATE_HZ
 from tfmm.records.sound_headers import wav_header
 
-WARMUP_REQUESTS = Path("assets.extra", "tf_serving_warmup_requests")
-"""Where servers look for PredictionLogs to answer before they serve a version."""
 BATCHING_PARAMETERS = "batching_params.pbtxt"
 """Where servers look with --enable_per_model_batching_parameters."""
 
-_RATE_HZ = 16_000
 _MEDIA = ("image", "audio")
 _PRODUCT = "embed_product"
 _BATCHING = """\
@@ -105,6 +103,6 @@ def _photo() -> bytes:
 
 def _sound() -> bytes:
     """A WAV of one second, 440 Hz."""
-    wave = np.sin(2 * np.pi * 440 * np.arange(_RATE_HZ) / _RATE_HZ)
+    wave = np.sin(2 * np.pi * 440 * np.arange(SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ)
     samples = np.rint(8_000 * wave).astype("<i2").tobytes()
-    return wav_header(len(samples), rate_hz=_RATE_HZ, channels=1, bits=16) + samples
+    return wav_header(len(samples), rate_hz=SAMPLE_RATE_HZ, channels=1, bits=16) + samples

@@ -6,11 +6,10 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from tfmm.artifacts import InputSpec, signature_specs
-from tfmm.deployment import BATCHING_PARAMETERS, WARMUP_REQUESTS, warmup_requests
+from tfmm.artifacts import WARMUP_REQUESTS, InputSpec, signature_specs
+from tfmm.deployment import BATCHING_PARAMETERS, warmup_requests
 from tfmm.serving.batching_options import batching_options
 from tfmm.serving.text_protos import read_text_proto
-from tfmm.serving.warmup import WARMUP_RECORDS
 
 QUERY = ("text", "image", "audio", "history")
 
@@ -58,7 +57,7 @@ def test_what_a_model_does_not_read_is_not_sent():
 
 
 def test_both_servers_find_the_files_where_they_look(version):
-    assert WARMUP_REQUESTS == WARMUP_RECORDS
+    assert (version / "assets.extra" / "tf_serving_warmup_requests").is_file()
     read = read_text_proto("BatchingParameters", str(version / BATCHING_PARAMETERS))
     options = batching_options(read)
     assert (options.max_batch_size, options.batch_timeout_micros) == (64, 0)

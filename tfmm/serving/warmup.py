@@ -11,12 +11,12 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from tensorflow_serving.apis import prediction_log_pb2
 
+from tfmm.artifacts import WARMUP_REQUESTS
 from tfmm.serving.examples import classify, multi_inference, regress
 from tfmm.serving.predict import predict
 from tfmm.serving.servable import Call, Servable
 from tfmm.serving.status import Code, ServingError, invalid
 
-WARMUP_RECORDS = Path("assets.extra", "tf_serving_warmup_requests")
 _MAX_RECORDS = 1000
 _LOG = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def warm_up(servable: Servable, iterations: int) -> None:
     Raises:
       ServingError: A record cannot be read or is not answered; the version is not to be served.
     """
-    file = servable.path / WARMUP_RECORDS
+    file = servable.path / WARMUP_REQUESTS
     if not file.is_file():
         return
     start = time.perf_counter()
