@@ -96,3 +96,12 @@ def test_a_log_without_impressions_reads_as_before():
     pairs = read([event(1, "click", "a"), event(2, "click", "b")])
     assert not pairs.passed.any()
     assert len(read([])) == 0
+
+
+def test_what_is_read_after_a_look_counts_in_the_next():
+    reader = ImpressionReader()
+    for second, product in enumerate("ab", start=1):
+        line = event(second, "impression", product)
+        reader.read(line, shopper=0, product=INDEX[product], query=b"q")
+        table, _ = reader.shown()
+        assert len(table.product) == second

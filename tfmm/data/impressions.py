@@ -57,6 +57,7 @@ class ImpressionReader:
             for name in ("session", "query", "product", "position", "time", "positive", "line")
         }
     )
+    _shown: tuple[Shown, npt.NDArray[np.int64]] | None = None
 
     def read(
         self,
@@ -87,9 +88,18 @@ class ImpressionReader:
         columns["time"].append(event["timestamp_us"])
         columns["positive"].append(event["event_type"] != "impression")
         columns["line"].append(line)
+        self._shown = None
 
     def shown(self) -> tuple[Shown, npt.NDArray[np.int64]]:
-        """Impressions of the events read so far, and the one that each pair answers, [lines]."""
+        """Impressions of the events read so far, and the one that each pair answers, [lines].
+
+        They are sorted out once, however often they are asked for.
+        """
+        if self._shown is None:
+            self._shown = self._sorted_out()
+        return self._shown
+
+    def _sorted_out(self) -> tuple[Shown, npt.NDArray[np.int64]]:
         raw = {name: np.array(values, dtype=np.int64) for name, values in self._columns.items()}
         order = np.lexsort((raw["positive"], raw["time"], raw["product"], raw["session"]))
         events = {name: values[order] for name, values in raw.items()}
