@@ -44,7 +44,7 @@ def other_positives(pairs: Pairs, *, most: int) -> npt.NDArray[np.int32]:
       Product index + 1, 0 = none, [P, most].
     """
     others = np.zeros((len(pairs), most), np.int32)
-    if not len(pairs):
+    if not len(pairs) or not most:
         return others
     group = _askings(pairs)
     products = int(pairs.product.max()) + 1
