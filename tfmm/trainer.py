@@ -221,11 +221,10 @@ class Trainer:
         products = tf.convert_to_tensor(embeddings)
         hits = []
         for part in _parts(len(validation.pairs)):
-            pairs = validation.pairs.take(part)
-            queries = self._plain.embed_queries(_tensors(_query_features(validation, pairs)))
+            queries = self._plain.embed_queries(_tensors(_query_features(validation, part)))
             scores = tf.linalg.matmul(queries, products, transpose_b=True)
             best = tf.math.top_k(scores, min(10, scores.shape[1])).indices.numpy()
-            hits.append((best == pairs.product[:, None]).any(axis=1))
+            hits.append((best == validation.pairs.product[part, None]).any(axis=1))
         return float(np.concatenate(hits).mean())
 
     def _keep_last_without_validation(self, validation: Validation | None) -> None:
@@ -244,10 +243,10 @@ def weights_of(model: TwoTower) -> tf.train.Checkpoint:
     return tf.train.Checkpoint(query_tower=model.query_tower, product_tower=model.product_tower)
 
 
-def _query_features(validation: Validation, pairs: Pairs) -> Arrays:
-    rows = pairs.query
-    features: Arrays = {"row": np.arange(len(rows), dtype=np.int32), "history": pairs.history}
-    features |= pairs.facts()
+def _query_features(validation: Validation, part: npt.NDArray[np.int64]) -> Arrays:
+    rows = validation.pairs.query[part]
+    features: Arrays = {"row": np.arange(len(rows), dtype=np.int32)}
+    features |= validation.pairs.histories(part)
     for modality in validation.queries.modalities():
         if modality in validation.modalities:
             where = np.flatnonzero((rows >= 0) & validation.queries.has(modality)[rows])

@@ -137,7 +137,12 @@ def test_histories_tell_what_had_happened_by_then_and_how_long_ago():
     assert pairs.history.tolist() == [[0, 0, 0], [0, 0, 1], [0, 1, 2], [0, 1, 3]]
     assert pairs.history_event.tolist() == [[0, 0, 0], [0, 0, 1], [0, 3, 1], [0, 3, 2]]
     assert pairs.history_age_s.tolist() == [[-1, -1, -1], [-1, -1, 1], [-1, 4, 7], [-1, 6, 2]]
-    assert set(pairs.facts()) == {"history/event", "history/age"}
+    features = pairs.histories(np.array([3, 1]))
+    assert {name: values.tolist() for name, values in features.items()} == {
+        "history": [[0, 1, 3], [0, 0, 1]],
+        "history/event": [[0, 3, 2], [0, 0, 1]],
+        "history/age": [[-1, 6, 2], [-1, -1, 1]],
+    }
 
 
 def test_of_repeats_in_a_row_the_newest_is_told():
@@ -156,4 +161,4 @@ def test_of_repeats_in_a_row_the_newest_is_told():
 def test_what_nobody_asks_for_takes_no_room():
     _, pairs = read([event(1, "click", "a", query_text="x"), event(2, "click", "b")])
     assert pairs.history_event.shape == pairs.history_age_s.shape == (2, 0)
-    assert pairs.facts() == {}
+    assert set(pairs.histories(np.array([0]))) == {"history"}

@@ -158,7 +158,10 @@ class BatchPlan:
 
     def _query_features(self, chosen: list[tuple[Rows, Rows]], number: int) -> Arrays:
         width = self._config.catalogue.history_length
-        history = np.zeros((self.batch_size, width), dtype=np.int32)
+        features: Arrays = {
+            "row": np.arange(self.batch_size, dtype=np.int32),
+            "history": np.zeros((self.batch_size, width), dtype=np.int32),
+        }
         parts: dict[str, list[Arrays]] = {}
         start = 0
         for stream, (rows, passes) in zip(self._streams, chosen, strict=True):
@@ -167,27 +170,15 @@ class BatchPlan:
                 part = store.gather(modality, entries)
                 parts.setdefault(modality, []).append(part | {modality + ROW: where})
             if stream.pairs is not None:
-                history[where] = stream.pairs.history[rows]
+                for name, values in stream.pairs.histories(rows).items():
+                    blank = np.zeros((self.batch_size, width), values.dtype)
+                    features.setdefault(name, blank)[where] = values
             start += stream.quota
-        features: Arrays = {"row": np.arange(self.batch_size, dtype=np.int32), "history": history}
-        features |= self._history_facts(chosen)
         for modality, list_of_parts in parts.items():
             for name in list_of_parts[0]:
                 if name != "row" and name.startswith(modality):
                     features[name] = np.concatenate([part[name] for part in list_of_parts])
         return features
-
-    def _history_facts(self, chosen: list[tuple[Rows, Rows]]) -> Arrays:
-        """What is told of the products of a batch's histories."""
-        made: Arrays = {}
-        start = 0
-        for stream, (rows, _) in zip(self._streams, chosen, strict=True):
-            facts = {} if stream.pairs is None else stream.pairs.take(rows).facts()
-            for name, values in facts.items():
-                blank = np.zeros((self.batch_size, values.shape[1]), values.dtype)
-                made.setdefault(name, blank)[start : start + stream.quota] = values
-            start += stream.quota
-        return made
 
     def _product_features(self, products: Rows, photo_rows: Rows) -> Arrays:
         everything = np.arange(len(products))

@@ -87,12 +87,17 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.product)
 
-    def facts(self) -> dict[str, npt.NDArray[Any]]:
-        """What is told of the products of histories, as features of the query tower, [P, H]."""
-        if self.history_event.shape[1] == 0:
-            return {}
-        event = self.history_event.astype(np.int32)
-        return {"history/event": event, "history/age": self.history_age_s}
+    def histories(self, rows: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+        """Histories at `rows` and what is told of their products, as the query tower's features.
+
+        Returns:
+          "history", and "history/event" and "history/age" where they were asked for, [R, H] each.
+        """
+        features: dict[str, npt.NDArray[Any]] = {"history": self.history[rows]}
+        if self.history_event.shape[1]:
+            features["history/event"] = self.history_event[rows].astype(np.int32)
+            features["history/age"] = self.history_age_s[rows]
+        return features
 
     def take(self, rows: npt.NDArray[Any]) -> Pairs:
         """The pairs at `rows` (indices or a mask)."""
