@@ -89,7 +89,7 @@ class TwoTower(tfrs.Model):
         self._popularity = None if facts.popularity is None else tf.constant(facts.popularity)
         self.encodings: Encodings | None = None
         if config.uniform_negatives or config.next_items or config.hard_negatives:
-            self.encodings = Encodings(product_tower, products, facts.present, self._popularity)
+            self.encodings = Encodings(product_tower, products, facts.present)
 
     def embed_queries(self, features: Features, training: bool = False) -> tf.Tensor:
         """Unit vectors [B, D] of packed query features."""
@@ -134,7 +134,7 @@ class TwoTower(tfrs.Model):
         candidates = _Candidates(products, index)
         if training and self.encodings is not None and self._config.uniform_negatives:
             negatives = replicas.gather(inputs["negatives"])
-            drawn = self.encodings.vectors(negatives, self._ids(negatives))
+            drawn = self.encodings.vectors(negatives, self._from_log(negatives))
             candidates = candidates.joined(drawn, negatives)
         queries = asked.whole / self.temperature()
         own = self._own(inputs, queries) if training else _Own()
@@ -152,7 +152,7 @@ class TwoTower(tfrs.Model):
         loss /= tf.cast(tf.shape(weight)[0] * replicas.count, tf.float32)
         if training and self.encodings is not None and self._config.next_items:
             following = inputs["next_product"]
-            own = self.encodings.vectors(following, self._ids(following))
+            own = self.encodings.vectors(following, self._from_log(following))
             loss += self._next_items(query, inputs, own, candidates) / replicas.count
         return loss
 
@@ -172,14 +172,11 @@ class TwoTower(tfrs.Model):
 
     def _from_log(self, index: tf.Tensor) -> Features:
         """What the product tower reads of products int32 [B] that only the log knows."""
-        features = {"id": self._ids(index)}
+        # Rows of the id table; 0 for those without a pair.
+        features = {"id": tf.gather(self._known, index)}
         if self._popularity is not None:
             features["popularity"] = tf.gather(self._popularity, index)
         return features
-
-    def _ids(self, index: tf.Tensor) -> tf.Tensor:
-        """Rows of the id table [B] of products int32 [B]; 0 for those without a pair."""
-        return tf.gather(self._known, index)
 
     def _next_items(
         self,
@@ -218,7 +215,7 @@ class TwoTower(tfrs.Model):
             return _Own(others)
         hard: tf.Tensor = inputs["hard"]
         index = tf.reshape(tf.maximum(hard, 0), [-1])
-        vectors = self.encodings.vectors(index, self._ids(index))
+        vectors = self.encodings.vectors(index, self._from_log(index))
         vectors = tf.reshape(vectors, [*hard.shape, vectors.shape[-1]])
         logits = tf.reduce_sum(queries[:, tf.newaxis] * vectors, axis=2)
         logits += math.log(self._config.hard_negative_weight)

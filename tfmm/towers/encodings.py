@@ -28,12 +28,10 @@ class Encodings(tf.Module):
         tower: Tower,
         products: int,
         present: Mapping[str, npt.NDArray[np.bool_]],
-        popularity: tf.Tensor | None = None,
     ) -> None:
         super().__init__(name="encodings")
         self._tower = tower
         self._products = products
-        self._popularity = popularity
         self.banks = {
             name: tf.Variable(
                 tf.zeros([products + 1, encoder.output_width]),
@@ -60,12 +58,18 @@ class Encodings(tf.Module):
             encoded = of_all_replicas(tf.stop_gradient(product[f"{name}/encoded"]))
             variable.scatter_update(tf.IndexedSlices(encoded, of_all_replicas(whose)))
 
-    def vectors(self, index: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
-        """Fused unit vectors [K, dim] of products int32 [K] with their ids, in a training step."""
+    def vectors(self, index: tf.Tensor, from_log: Features) -> tf.Tensor:
+        """Fused unit vectors of products, in a training step.
+
+        Args:
+          index: The products, int32 [K].
+          from_log: What the tower reads of them that only the log knows, [K, ...] each.
+
+        Returns:
+          float32 [K, dim].
+        """
         rows = tf.range(tf.shape(index)[0])
-        features: Features = {"row": tf.ensure_shape(rows, index.shape), "id": ids}
-        if self._popularity is not None:
-            features["popularity"] = tf.gather(self._popularity, index)
+        features: Features = {"row": tf.ensure_shape(rows, index.shape), **from_log}
         for name, variable in self.banks.items():
             has = tf.gather(self._present[name], index) > 0.5
             features[f"{name}/row"] = tf.where(has, features["row"], -1)
