@@ -18,6 +18,8 @@ IndexKind = Literal["auto", "exact", "scann"]
 PositionBias = Literal["none", "inverse_propensity"]
 Modality = Literal["text", "image", "audio", "history", "id", "popularity"]
 Strategy = Literal["auto", "cpu", "gpu", "multi_gpu", "tpu", "mirrored_cpu"]
+MEDIA: tuple[Modality, ...] = ("text", "image", "audio")
+"""What a query shows or says, and what encoders read."""
 
 
 @dataclass(frozen=True)

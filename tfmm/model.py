@@ -11,7 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from tfmm.config import TrainConfig
+from tfmm.config import MEDIA, TrainConfig
 from tfmm.features.history import history_items
 from tfmm.sampling import SampledSoftmax, expected_counts
 from tfmm.towers.encodings import Encodings
@@ -19,7 +19,6 @@ from tfmm.towers.tower import Tower
 
 Features = dict[str, tf.Tensor]
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 1.0
-MEDIA = ("text", "image", "audio")
 _OUT = -1e4
 
 

@@ -51,7 +51,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfmm import signatures as inputs
-from tfmm.config import Config, vector_dim
+from tfmm.config import MEDIA, Config, vector_dim
 from tfmm.contract import SIGNATURE_OF
 from tfmm.errors import TfmmError
 from tfmm.features.history import history_facts, history_items
@@ -61,7 +61,6 @@ from tfmm.signatures import Tensors, signature
 from tfmm.towers.tower import fused_part
 
 NO_NUMBER = -1
-_MEDIA = ("text", "image", "audio")
 
 
 class Tower(Protocol):
@@ -217,7 +216,7 @@ class Retriever(tf.Module):
         features = self.preprocessor.query(raw)
         rows = tf.shape(features["row"])[0]
         parts = tf.zeros([rows], tf.float32)
-        for modality in _MEDIA:
+        for modality in MEDIA:
             if f"{modality}/row" in features:
                 row = features[f"{modality}/row"]
                 parts += tf.math.unsorted_segment_sum(tf.ones_like(row, tf.float32), row, rows)

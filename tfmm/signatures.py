@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfmm.config import CatalogueConfig
+from tfmm.config import MEDIA, CatalogueConfig
 from tfmm.errors import TfmmError
 
 _HIGHEST = float(np.finfo(np.float32).max)
@@ -51,7 +51,7 @@ class Input:
 
 def media() -> list[Input]:
     """What a query may show or say: words, a photo's bytes, a sound's bytes."""
-    return [Input(name, tf.string, "") for name in ("text", "image", "audio")]
+    return [Input(name, tf.string, "") for name in MEDIA]
 
 
 def history(catalogue: CatalogueConfig) -> Input:

@@ -10,14 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfmm.config import AugmentConfig, Config
+from tfmm.config import MEDIA, AugmentConfig, Config
 from tfmm.data.augment import augment
 from tfmm.data.negatives import Drawn, of_rows
 from tfmm.data.pairs import Pairs
 from tfmm.data.store import ROW, Arrays, FeatureStore
 from tfmm.errors import TfmmError
 
-MEDIA = ("text", "image", "audio")
 _MIXED = 2.2
 Rows = npt.NDArray[np.int64]
 # AutoGraph has nothing to convert here, and cannot read `match`.

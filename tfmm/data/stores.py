@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfmm.config import Config
+from tfmm.config import MEDIA, Config
 from tfmm.data.batches import do_not_convert
 from tfmm.data.catalogue_queries import catalogue_queries
 from tfmm.data.changes import changes
@@ -152,7 +152,7 @@ class StoreBuilder:
         return raw | {"image": _first(record["images"]), "audio": _first(record["audio"])}
 
     def _query_batches(self, queries: Iterable[Query]) -> tf.data.Dataset:
-        spec = {name: tf.TensorSpec([], tf.string) for name in ("text", "image", "audio")}
+        spec = {name: tf.TensorSpec([], tf.string) for name in MEDIA}
         records = tf.data.Dataset.from_generator(
             lambda: (vars(query) for query in queries), output_signature=spec
         )
