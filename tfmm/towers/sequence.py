@@ -17,16 +17,16 @@ _NEVER = -1e9
 Facts = Mapping[str, tf.Tensor]
 
 
-class MeanHistory(keras.layers.Layer):
-    """The mean of the products' vectors; it knows neither order nor age.
+class History(keras.layers.Layer):
+    """Makes one vector of a history: what `every` gives at its last place.
 
     Attributes:
-      output_width: Width of a vector, `dim`.
+      output_width: Width W of the vector.
     """
 
-    def __init__(self, dim: int) -> None:
-        super().__init__(name="mean_history")
-        self.output_width = dim
+    def __init__(self, name: str, *, output_width: int) -> None:
+        super().__init__(name=name)
+        self.output_width = output_width
 
     def call(
         self,
@@ -35,8 +35,36 @@ class MeanHistory(keras.layers.Layer):
         training: bool = False,
         facts: Facts | None = None,
     ) -> tf.Tensor:
-        """Product vectors `[B, H, dim]`, zeros where not `known` `[B, H]`, to `[B, dim]`."""
-        return self.every(items, known)[:, -1]
+        """Encodes histories.
+
+        Args:
+          items: Product vectors `[B, H, dim]`, oldest first, zeros where not `known`.
+          known: `[B, H]` of 0 and 1.
+          training: Whether numbers are dropped and facts are hidden.
+          facts: Any of "history/event" int32 `[B, H]`, an event's code or 0, and "history/age"
+            float32 `[B, H]`, seconds before the query or -1.
+
+        Returns:
+          float32 `[B, W]`.
+        """
+        return self.every(items, known, training, facts)[:, -1]
+
+    def every(
+        self,
+        items: tf.Tensor,
+        known: tf.Tensor,
+        training: bool = False,
+        facts: Facts | None = None,
+    ) -> tf.Tensor:
+        """What `call` would give had the history ended at each place, `[B, H, W]`."""
+        raise NotImplementedError
+
+
+class MeanHistory(History):
+    """The mean of the products' vectors, as wide as they are; it knows neither order nor age."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__("mean_history", output_width=dim)
 
     def every(
         self,
@@ -50,7 +78,7 @@ class MeanHistory(keras.layers.Layer):
         return tf.cumsum(items, axis=1) / tf.maximum(count, 1.0)
 
 
-class AttentionHistory(keras.layers.Layer):
+class AttentionHistory(History):
     """A causal transformer over the products' vectors, pre-norm.
 
     Kang and McAuley, "Self-attentive sequential recommendation", ICDM 2018, with a learnt bias for
@@ -63,14 +91,10 @@ class AttentionHistory(keras.layers.Layer):
     product had then (after Li, Wang and McAuley, "Time interval aware self-attention for sequential
     recommendation", WSDM 2020). No place knows how long after it the query came. Both start at
     nothing, and both are learnt for what is unknown too.
-
-    Attributes:
-      output_width: Width W of the tokens.
     """
 
     def __init__(self, config: Config, *, seed: int) -> None:
-        super().__init__(name="attention_history")
-        self.output_width = history_width(config)
+        super().__init__("attention_history", output_width=history_width(config))
         self._seed = seed
         length, width = config.catalogue.history_length, self.output_width
         distance = np.arange(length)[:, np.newaxis] - np.arange(length)
@@ -104,27 +128,6 @@ class AttentionHistory(keras.layers.Layer):
         ]
         self.norm = self._norm(width)
         self.dropout = keras.layers.Dropout(config.history.dropout, seed=seed)
-
-    def call(
-        self,
-        items: tf.Tensor,
-        known: tf.Tensor,
-        training: bool = False,
-        facts: Facts | None = None,
-    ) -> tf.Tensor:
-        """Encodes histories.
-
-        Args:
-          items: Product vectors `[B, H, dim]`, oldest first, zeros where not `known`.
-          known: `[B, H]` of 0 and 1.
-          training: Whether numbers are dropped and facts are hidden.
-          facts: Any of "history/event" int32 `[B, H]`, an event's code or 0, and "history/age"
-            float32 `[B, H]`, seconds before the query or -1.
-
-        Returns:
-          float32 `[B, W]`.
-        """
-        return self.every(items, known, training, facts)[:, -1]
 
     def every(
         self,
@@ -222,9 +225,6 @@ def _seen_ages(age_s: tf.Tensor) -> tf.Tensor:
     age = age_s[:, tf.newaxis, :]
     known = tf.logical_and(age >= 0.0, now >= 0.0)
     return age_buckets(tf.where(known, tf.maximum(age - now, 0.0), UNKNOWN_AGE))
-
-
-History = MeanHistory | AttentionHistory
 
 
 def history_width(config: Config) -> int:
