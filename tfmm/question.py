@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from tfmm.config import PrepareConfig
 from tfmm.errors import TfmmError
 from tfmm.hits import Answer, hits_of
+from tfmm.records.photo import normalise_photo
 
 
 class Source(Protocol):
@@ -34,14 +37,12 @@ class Question:
       image: A photo's bytes; none is empty.
       audio: A sound's bytes; none is empty.
       like: Ids of products.
-      k: Number of hits.
     """
 
     text: str
     image: bytes
     audio: bytes
     like: tuple[str, ...]
-    k: int
 
     def held(self) -> dict[str, Any]:
         """The words, the photo and the sound that there are, by input."""
@@ -49,8 +50,8 @@ class Question:
         return {name: value for name, value in given.items() if value}
 
 
-def answer(source: Source, question: Question) -> Answer:
-    """Asks a model once.
+def answer(source: Source, question: Question, *, k: int) -> Answer:
+    """Asks a model once, for k hits.
 
     One product in `like` and nothing else asks for what is similar to it; otherwise the products
     are the shopper's history, oldest first, beside the words, the photo and the sound.
@@ -66,23 +67,42 @@ def answer(source: Source, question: Question) -> Answer:
         _check(asked, source.reads())
     _refuse_unknown(source, like)
     if is_similar:
-        outputs = source.ask("similar", [{"product_id": like[0], "k": question.k}])
+        outputs = source.ask("similar", [{"product_id": like[0], "k": k}])
     else:
-        outputs = source.ask("serving_default", [asked | {"k": question.k}])
+        outputs = source.ask("serving_default", [asked | {"k": k}])
     return Answer(tuple(hits_of(outputs, 0)))
 
 
-def read_media(path: Path | None, option: str, normalise: Callable[[bytes], bytes]) -> bytes:
-    """A file's content in the form that a model reads; b"" for no file.
+def read_question(
+    limits: PrepareConfig,
+    normalise_sound: Callable[..., bytes],
+    *,
+    text: str,
+    image: Path | None,
+    audio: Path | None,
+    like: Sequence[str],
+) -> Question:
+    """What a person asks, with the photo and the sound in the form that models read.
 
     Args:
-      path: The file.
-      option: The option that named it, for messages.
-      normalise: Converts the content, or raises a ValueError.
+      limits: How large they may be.
+      normalise_sound: `records.media.normalise_sound`, which is handed in as it needs TensorFlow.
+      text: Words.
+      image: The photo's file.
+      audio: The sound's file.
+      like: Ids of products.
 
     Raises:
-      TfmmError: It cannot be read or converted.
+      TfmmError: A file cannot be read or converted.
     """
+    as_photo = partial(normalise_photo, max_pixels=limits.max_image_pixels)
+    as_sound = partial(normalise_sound, max_seconds=limits.max_audio_seconds)
+    photo, sound = _read(image, "--image", as_photo), _read(audio, "--audio", as_sound)
+    return Question(text, photo, sound, tuple(like))
+
+
+def _read(path: Path | None, option: str, normalise: Callable[[bytes], bytes]) -> bytes:
+    """A converted file, of which messages name the option; b"" for no file."""
     if path is None:
         return b""
     try:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tfmm.client.client import Client
 from tfmm.config import PrepareConfig
 from tfmm.hits import Answer
-from tfmm.question import Question, answer, read_media
-from tfmm.records.photo import normalise_photo
-
-_LIMITS = PrepareConfig()
+from tfmm.question import answer, read_question
 
 
 class _Served:
@@ -45,19 +41,14 @@ def ask(
       TfmmError: There is nothing to ask, a file cannot be read, the model has no use for what is
         asked, or nobody answers.
     """
-    pixels = _LIMITS.max_image_pixels
-    question = Question(
-        text,
-        read_media(image, "--image", partial(normalise_photo, max_pixels=pixels)),
-        read_media(audio, "--audio", _sound),
-        tuple(like),
-        k,
+    question = read_question(
+        PrepareConfig(), _sound, text=text, image=image, audio=audio, like=like
     )
-    return answer(_Served(client), question)
+    return answer(_Served(client), question, k=k)
 
 
-def _sound(content: bytes) -> bytes:
+def _sound(content: bytes, *, max_seconds: float) -> bytes:
     # As `tfmm search` converts it; the decoders are TensorFlow IO's, which takes seconds to load.
     from tfmm.records.media import normalise_sound  # noqa: PLC0415
 
-    return normalise_sound(content, max_seconds=_LIMITS.max_audio_seconds)
+    return normalise_sound(content, max_seconds=max_seconds)

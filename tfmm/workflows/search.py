@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,8 @@ from tfmm.artifacts import LoadedModel, load_model
 from tfmm.config import Config, config_from_dict
 from tfmm.errors import TfmmError
 from tfmm.hits import Answer
-from tfmm.question import Question, answer, read_media
+from tfmm.question import answer, read_question
 from tfmm.records.media import normalise_sound
-from tfmm.records.photo import normalise_photo
 
 
 class _Loaded:
@@ -63,12 +61,7 @@ def search(
     config = config_from_dict(model.manifest["config"], where=f"{saved_model}: manifest")
     if not 1 <= k <= config.catalogue.max_k:
         raise TfmmError(f"-k: expected 1..{config.catalogue.max_k}, received {k}")
-    pixels, seconds = config.prepare.max_image_pixels, config.prepare.max_audio_seconds
-    question = Question(
-        text,
-        read_media(image, "--image", partial(normalise_photo, max_pixels=pixels)),
-        read_media(audio, "--audio", partial(normalise_sound, max_seconds=seconds)),
-        tuple(like),
-        k,
+    question = read_question(
+        config.prepare, normalise_sound, text=text, image=image, audio=audio, like=like
     )
-    return answer(_Loaded(model, config), question)
+    return answer(_Loaded(model, config), question, k=k)
