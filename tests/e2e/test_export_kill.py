@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_shop
-
-SET = [part for setting in tiny_shop.SETTINGS for part in ("--set", setting)]
+from tiny_training import SET
 
 
 def tfmm(*arguments: str | Path) -> list[str]:
