@@ -12,7 +12,8 @@ import tensorflow as tf
 from tfmm.config import AudioConfig, Config, Fusion, ImageConfig, TextConfig, TowerConfig
 from tfmm.towers import hub
 from tfmm.towers.encoders import Encoder, make_encoder
-from tfmm.towers.tower import Side, Tower
+from tfmm.towers.joint import Side
+from tfmm.towers.tower import Tower
 
 ENCODERS = {
     "small_text": "text",

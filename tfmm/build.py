@@ -125,9 +125,11 @@ def encode_frozen(
 ) -> Callable[[Mapping[str, npt.NDArray[Any]]], dict[str, npt.NDArray[Any]]]:
     """A function that replaces the raw features of a tower's frozen encoders by their outputs."""
     frozen = {name: e for name, e in tower.encoders.items() if tower.is_frozen(name)}
+    # The words of a product are read beside their encoding.
+    read = {"text/ids"} if tower.affinity is not None else set()
 
     def encode(features: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        kept = {k: v for k, v in features.items() if k.split("/")[0] not in frozen}
+        kept = {k: v for k, v in features.items() if k in read or k.split("/")[0] not in frozen}
         for name, encoder in frozen.items():
             row, prefix = f"{name}/row", f"{name}/"
             if row in features:

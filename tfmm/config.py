@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import operator
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from tfmm.bounds import check_bounds, check_value
 from tfmm.errors import TfmmError
 from tfmm.tree import make, set_value
 
@@ -152,11 +152,15 @@ class LateFusion:
     vector, or the fused one again without it. A score is then the fused one plus the weighted
     scores of the modalities, and queries without them do not notice. It is for what fusion tends
     to lose, such as which of many like products a photo shows.
+
+    The part of a history is an item-to-item model of its own, see `AffinityConfig`; it adds its
+    weight times the logarithm of how likely the model finds a product, up to a constant.
     """
 
     text: float = 0.0
     image: float = 0.0
     audio: float = 0.0
+    history: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -216,6 +220,43 @@ class HistoryConfig:
     events: bool = False
     ages: bool = False
     facts_dropout: float = 0.2
+
+
+@dataclass(frozen=True)
+class AffinityConfig:
+    """Which products go with which: what `tower.late.history` adds to a score.
+
+    A factored item-to-item model over words, photos, ids and popularity, learnt after the towers
+    from what each shopper took, whatever the order. It tells products apart more finely than a
+    fused vector does, and needs no queries.
+
+    Attributes:
+      text_width: Numbers that a product's words become, a random projection of their TF-IDF; 0
+        leaves words out.
+      image_width: Numbers that its photo's encoding becomes; 0 leaves photos out.
+      id_width: Numbers learnt of each product of the log; 0 leaves them out.
+      length_power: A history of n products counts n to the power of 1 minus this: 1 takes their
+        mean, 0 their sum, so that long ones outweigh popularity.
+      epochs: Passes over the products of the shoppers.
+      batch_size: Products a step.
+      candidates: The most products that a step's softmax holds, drawn anew from a larger catalogue.
+      learning_rate: Peak of Adam's learning rate.
+      id_penalty: Squared penalty of the numbers learnt of products, summed over the catalogue.
+      history_dropout: Probability of leaving a product of a history out, in training.
+      id_dropout: Probability of leaving a product's own numbers out, in training.
+    """
+
+    text_width: int = 256
+    image_width: int = 64
+    id_width: int = 64
+    length_power: float = 0.25
+    epochs: float = 2.0
+    batch_size: int = 1024
+    candidates: int = 32_768
+    learning_rate: float = 2e-3
+    id_penalty: float = 3e-4
+    history_dropout: float = 0.2
+    id_dropout: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -429,6 +470,7 @@ class Config:
     audio: AudioConfig = field(default_factory=AudioConfig)
     tower: TowerConfig = field(default_factory=TowerConfig)
     history: HistoryConfig = field(default_factory=HistoryConfig)
+    affinity: AffinityConfig = field(default_factory=AffinityConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -467,14 +509,35 @@ def config_from_dict(tree: dict[str, Any], where: str = "recipe") -> Config:
 
 
 def late_weights(config: Config) -> dict[str, float]:
-    """Weight in a query of each modality that is also compared on its own."""
-    weights: dict[str, float] = dataclasses.asdict(config.tower.late)
+    """Weight in a query of each medium that is also compared on its own."""
+    weights = {name: getattr(config.tower.late, name) for name in MEDIA}
     return {name: weight for name, weight in weights.items() if weight}
+
+
+def affinity_widths(config: Config) -> dict[str, int]:
+    """Numbers of each part of a product that `affinity` reads; empty where it is off."""
+    if not config.tower.late.history:
+        return {}
+    one = config.affinity
+    named = {"text": one.text_width, "image": one.image_width}
+    widths: dict[str, int] = {
+        m: width
+        for m, width in named.items()
+        if width and m in config.tower.product and getattr(config, m).handle
+    }
+    return widths | ({"id": one.id_width} if one.id_width else {})
+
+
+def late_parts(config: Config) -> int:
+    """Unit vectors side by side in a product's vector, the fused one among them."""
+    return 1 + len(late_weights(config)) + (2 if affinity_widths(config) else 0)
 
 
 def vector_dim(config: Config) -> int:
     """Width D of query and product vectors."""
-    return config.tower.dim * (1 + len(late_weights(config)))
+    fused = config.tower.dim * (1 + len(late_weights(config)))
+    widths = affinity_widths(config)
+    return fused + (sum(widths.values()) + 2 if widths else 0)
 
 
 def config_to_dict(config: Config) -> dict[str, Any]:
@@ -482,52 +545,9 @@ def config_to_dict(config: Config) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-_BOUNDS: tuple[tuple[str, float, float], ...] = (
-    ("catalogue.history_length", 1, 1024),
-    ("catalogue.exclude_length", 1, 65_536),
-    ("catalogue.facet_values", 1, 1024),
-    ("catalogue.max_k", 1, 100_000),
-    ("prepare.shards", 1, 100_000),
-    ("prepare.max_reject_fraction", 0, 1),
-    ("text.vocabulary_size", 100, 1_000_000),
-    ("tower.dim", 2, 4096),
-    ("tower.id_dropout", 0, 0.99),
-    ("tower.popularity_dropout", 0, 0.99),
-    ("tower.late.text", 0, 100),
-    ("tower.late.image", 0, 100),
-    ("tower.late.audio", 0, 100),
-    ("history.layers", 1, 32),
-    ("history.heads", 1, 64),
-    ("history.dropout", 0, 0.9),
-    ("history.facts_dropout", 0, 0.99),
-    ("train.batch_size", 2, 1_000_000),
-    ("train.unimodal", 0, 100),
-    ("train.uniform_negatives", 0, 1_000_000),
-    ("train.hard_negatives", 0, 16),
-    ("train.hard_negative_weight", 0.01, 100),
-    ("train.other_positives", 0, 1024),
-    ("train.next_items", 0, 1_000_000),
-    ("train.dwell_seconds", 0, 1_000_000),
-    ("train.repeat_cap", 0, 1_000_000),
-    ("train.user_cap", 0, 1_000_000),
-    ("train.max_position_weight", 1, 1000),
-    ("train.catalogue_share", 0, 1),
-    ("train.product_photo_share", 0, 1),
-    ("train.boost.text", 0.01, 100),
-    ("train.boost.image", 0.01, 100),
-    ("train.boost.audio", 0.01, 100),
-    ("train.temperature", 1e-3, 10),
-    ("train.decay_share", 0.01, 1),
-    ("split.validation_fraction", 0, 0.9),
-    ("split.test_fraction", 0, 0.9),
-)
-
-
 def _check(config: Config, where: str) -> None:
-    for key, low, high in (*_BOUNDS, ("catalogue.default_k", 1, config.catalogue.max_k)):
-        value = operator.attrgetter(key)(config)
-        if not low <= value <= high:
-            raise TfmmError(f"{where}: {key}: expected {low}..{high}, received {value}")
+    check_bounds(config, where)
+    check_value("catalogue.default_k", config, where, (1, config.catalogue.max_k))
     if not config.name or any(c in config.name for c in "/\\\0") or config.name.startswith("."):
         raise TfmmError(f"{where}: name: expected a folder name, received {config.name!r}")
     _check_tower(config, where)
@@ -559,6 +579,10 @@ def _check_tower(config: Config, where: str) -> None:
                 f'{where}: history.{name}: expected history.encoder = "attention",'
                 f' received "{config.history.encoder}"'
             )
+    _check_late(config, where)
+
+
+def _check_late(config: Config, where: str) -> None:
     for name in late_weights(config):
         if name not in config.tower.query or name not in config.tower.product:
             raise TfmmError(
@@ -567,3 +591,24 @@ def _check_tower(config: Config, where: str) -> None:
             )
         if not getattr(config, name).handle:
             raise TfmmError(f"{where}: tower.late.{name}: expected {name}.handle, it is empty")
+    if config.tower.late.history:
+        _check_affinity(config, where)
+
+
+def _check_affinity(config: Config, where: str) -> None:
+    if "history" not in config.tower.query:
+        raise TfmmError(
+            f"{where}: tower.late.history: expected history among tower.query,"
+            f" received {', '.join(config.tower.query)}"
+        )
+    widths = affinity_widths(config)
+    if not widths:
+        raise TfmmError(
+            f"{where}: tower.late.history: expected affinity.id_width, or affinity.text_width or"
+            " affinity.image_width of a modality of products, all are 0"
+        )
+    if "text" in widths and config.text.preprocessing:
+        raise TfmmError(
+            f"{where}: affinity.text_width: expected 0 where a text.preprocessing module splits"
+            f" words, received {config.affinity.text_width}"
+        )

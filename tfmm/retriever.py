@@ -51,14 +51,14 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfmm import signatures as inputs
-from tfmm.config import MEDIA, Config, vector_dim
+from tfmm.config import MEDIA, Config, affinity_widths, late_parts, vector_dim
 from tfmm.contract import SIGNATURE_OF
 from tfmm.errors import TfmmError
 from tfmm.features.history import history_facts, history_items
 from tfmm.features.preprocessor import Preprocessor
 from tfmm.index.exact import LOWEST, Hits, keep_allowed, keep_first
 from tfmm.signatures import Tensors, signature
-from tfmm.towers.tower import fused_part
+from tfmm.towers.tower import affinity_part, fused_part
 
 NO_NUMBER = -1
 
@@ -222,8 +222,10 @@ class Retriever(tf.Module):
                 parts += tf.math.unsorted_segment_sum(tf.ones_like(row, tf.float32), row, rows)
         if "history" in features:
             items, known = history_items(features["history"], self.index.vectors)
-            items = fused_part(items, self._config.tower.dim)
-            features = features | {"history/items": items, "history/known": known}
+            if affinity_widths(self._config):
+                features |= {"history/affinity": affinity_part(items, self._config)}
+            fused = fused_part(items, self._config.tower.dim, late_parts(self._config))
+            features = features | {"history/items": fused, "history/known": known}
             parts += tf.reduce_max(known, axis=1)
         embedding = self._call_query(features)
         return tf.ensure_shape(embedding, [None, vector_dim(self._config)]), parts > 0

@@ -17,7 +17,7 @@ from tfmm.data.pairs import Pairs
 from tfmm.data.store import Arrays, FeatureStore
 from tfmm.model import TwoTower
 from tfmm.schedule import WarmupStableDecay
-from tfmm.towers.tower import fused_part
+from tfmm.towers.tower import Tower, fused_part
 
 EMBED_BATCH = 256
 REPORT_EVERY = 20
@@ -198,7 +198,7 @@ class Trainer:
     def _validate(self, validation: Validation, step: int) -> bool:
         """Measures recall@10, keeps the best weights; True when patience has run out."""
         embeddings = self.product_embeddings(validation)
-        bank = fused_part(embeddings, self.model.bank.shape[1])
+        bank = fused_part(embeddings, self.model.bank.shape[1], self.model.product_tower.parts)
         self.model.bank.assign(bank)
         if self._plain is not self.model:
             self._plain.bank.assign(bank)
@@ -234,13 +234,13 @@ class Trainer:
             self._write_weights(step)
 
     def _write_weights(self, step: int) -> None:
-        weights = weights_of(self.model)
+        weights = weights_of(self.model.query_tower, self.model.product_tower)
         weights.write(str(self._folder / "weights" / f"step-{step}"))
 
 
-def weights_of(model: TwoTower) -> tf.train.Checkpoint:
+def weights_of(query_tower: Tower, product_tower: Tower) -> tf.train.Checkpoint:
     """The part of a model that the exported retriever needs."""
-    return tf.train.Checkpoint(query_tower=model.query_tower, product_tower=model.product_tower)
+    return tf.train.Checkpoint(query_tower=query_tower, product_tower=product_tower)
 
 
 def _query_features(validation: Validation, part: npt.NDArray[np.int64]) -> Arrays:

@@ -9,7 +9,8 @@ import tensorflow as tf
 import tfmm  # noqa: F401
 from tfmm.config import Config, LateFusion, TowerConfig, config_from_dict, vector_dim
 from tfmm.errors import TfmmError
-from tfmm.towers.tower import Joint, Tower
+from tfmm.towers.joint import Joint
+from tfmm.towers.tower import Tower
 
 DIM, WEIGHT = 4, 1.5
 WIDTHS = {"text": 5, "image": 7}
@@ -87,7 +88,7 @@ def test_every_modality_named_adds_its_part():
             "tower.late.image: expected image.handle, it is empty",
         ),
         ({"tower": {"late": {"image": -1.0}}}, "tower.late.image: expected 0..100"),
-        ({"tower": {"late": {"history": 1.0}}}, "tower.late.history: expected one of audio"),
+        ({"tower": {"late": {"place": 1.0}}}, "tower.late.place: expected one of audio"),
     ],
 )
 def test_a_modality_that_cannot_be_compared_is_refused(tree: Any, sentence: str):

@@ -12,7 +12,8 @@ from tfmm.errors import TfmmError
 tf = pytest.importorskip("tensorflow")
 
 from tfmm._keras import keras  # noqa: E402
-from tfmm.towers.tower import Tower, build_towers, modalities  # noqa: E402
+from tfmm.towers.joint import modalities  # noqa: E402
+from tfmm.towers.tower import Tower, build_towers  # noqa: E402
 
 
 class Counting(keras.layers.Layer):

@@ -3,93 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
 from tfmm._keras import keras
-from tfmm.config import Config, Modality, late_weights
+from tfmm.config import Config, affinity_widths, late_parts, late_weights
 from tfmm.errors import TfmmError
 from tfmm.features.history import FACTS
 from tfmm.features.popularity import popularity_width
 from tfmm.towers import hub
+from tfmm.towers.affinity import Affinity
 from tfmm.towers.encoders import Encoder, make_encoder
-from tfmm.towers.fusion import make_fusion
-from tfmm.towers.sequence import History, history_width, make_history
-
-Side = Literal["query", "product"]
-
-
-def modalities(config: Config, side: Side) -> tuple[Modality, ...]:
-    """The modalities that a side of a recipe reads: those it names whose handle is not empty.
-
-    Raises:
-      TfmmError: None is left.
-    """
-    handles = {"text": config.text.handle, "image": config.image.handle}
-    handles |= {"audio": config.audio.handle, "history": "the index"}
-    handles |= {"id": "the log", "popularity": "the log"}
-    named = config.tower.query if side == "query" else config.tower.product
-    kept = tuple(modality for modality in named if handles[modality])
-    if not kept:
-        raise TfmmError(
-            f"tower.{side}: expected a modality whose handle is set, received {', '.join(named)}"
-        )
-    return kept
-
-
-class Joint(keras.layers.Layer):
-    """Projections, fusion and head: encoded modalities -> unit vectors.
-
-    Towers that share their encoders share this layer too, so that a photo means the same vector
-    on either side; each passes the modalities that it has.
-
-    Attributes:
-      modalities: Names of the tokens, in the order of fusion's axis M.
-    """
-
-    def __init__(self, config: Config, widths: Mapping[str, int], *, seed: int) -> None:
-        super().__init__(name="joint")
-        width, dim = config.tower.width, config.tower.dim
-        self.modalities = tuple(widths)
-        self.projections: dict[str, keras.layers.Layer] = {}
-        self.norms: dict[str, keras.layers.Layer] = {}
-        head = keras.initializers.Orthogonal(seed=seed)((width, dim))
-        for index, (modality, incoming) in enumerate(widths.items()):
-            kernel = keras.initializers.GlorotUniform(seed=seed + 1 + index)
-            if modality == "history" and incoming == dim:
-                # The mean of product vectors starts as itself: the head undoes this projection.
-                kernel = keras.initializers.Constant(tf.transpose(head).numpy())
-            dense = keras.layers.Dense(width, kernel_initializer=kernel)
-            dense.build([None, incoming])
-            self.projections[modality] = dense
-            self.norms[modality] = keras.layers.LayerNormalization(epsilon=1e-5)
-            self.norms[modality].build([None, width])
-        self.fusion = make_fusion(
-            config.tower.fusion, width, modalities=len(widths), seed=seed + 100
-        )
-        self.head = keras.layers.Dense(
-            dim, kernel_initializer=keras.initializers.Constant(head.numpy())
-        )
-        self.head.build([None, width])
-        self(tf.zeros([1, len(widths), width]), tf.zeros([1, len(widths)]))
-
-    def project(self, modality: str, encoded: tf.Tensor) -> tf.Tensor:
-        """`[C, W_enc]` to tokens `[C, W]`."""
-        return self.norms[modality](self.projections[modality](encoded))
-
-    def call(self, tokens: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
-        """Tokens `[B, M, W]`, of which `present` `[B, M]` says which count, to `[B, dim]`."""
-        return tf.math.l2_normalize(self.head(self.fusion(tokens, present)), axis=-1)
-
-    def alone(self, modality: str, tokens: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
-        """Unit vectors `[B, dim]` of one modality, as if no other were present."""
-        return self(tokens, self.only(modality, present))
-
-    def only(self, modality: str, present: tf.Tensor) -> tf.Tensor:
-        """`present` `[B, M]` with zeros for all other modalities."""
-        return present * tf.one_hot(self.modalities.index(modality), len(self.modalities))
+from tfmm.towers.joint import Joint, Side, make_joint, modalities
+from tfmm.towers.sequence import History, make_history
 
 
 class Tower(keras.layers.Layer):
@@ -100,7 +28,9 @@ class Tower(keras.layers.Layer):
       modalities: What this side reads.
       encoders: The encoder of each modality but history, id and popularity.
       joint: Projections, fusion and head.
-      late: Weight of each modality that is also compared on its own.
+      late: Weight of each medium that is also compared on its own.
+      affinity: Which products go with which, where histories are compared so too; of both sides.
+      parts: Unit vectors side by side in a product's vector.
       history: What makes one vector of past products, where this side has them.
       ids: A vector for each product of the training catalogue, where this side has them.
       popularity: What reads how often and how lately a product was asked for, likewise.
@@ -113,6 +43,7 @@ class Tower(keras.layers.Layer):
         encoders: Mapping[str, Encoder],
         *,
         joint: Joint | None = None,
+        affinity: Affinity | None = None,
         products: int = 0,
     ) -> None:
         super().__init__(name=f"{side}_tower")
@@ -134,6 +65,9 @@ class Tower(keras.layers.Layer):
         self.joint = joint or make_joint(config, [side], encoders)
         self._width = config.tower.width
         self.late = late_weights(config)
+        self.parts = late_parts(config)
+        self.affinity = affinity
+        self._affinity_weight = config.tower.late.history
         self.history: History | None = None
         if "history" in self.modalities:
             self.history = make_history(config, seed=config.seed * 1000 + 900)
@@ -159,9 +93,12 @@ class Tower(keras.layers.Layer):
         Returns:
           float32 `[B, D]` of unit norm. A row's vector depends on that row alone.
         """
+        if self.affinity is not None and self.side == "product":
+            features = self.encoded(features, training)
         tokens, present = self.tokens(features, training)
         alone = {name: self.joint.alone(name, tokens, present) for name in self.late}
-        return self.vector(self.joint(tokens, present), alone, present)
+        more = self._affinity_part(features, tf.shape(present)[0])
+        return self.vector(self.joint(tokens, present), alone, present, more)
 
     @tf.autograph.experimental.do_not_convert
     def tokens(
@@ -183,8 +120,22 @@ class Tower(keras.layers.Layer):
         for modality in self.encoders:
             row = features.get(f"{modality}/row")
             if row is not None and row.shape[0] != 0 and f"{modality}/encoded" not in features:
-                made[f"{modality}/encoded"] = self._encoded(modality, features, training)
+                made[f"{modality}/encoded"] = self._encoded_if_any(modality, features, training)
         return made
+
+    def _encoded_if_any(
+        self, modality: str, features: dict[str, tf.Tensor], training: bool
+    ) -> tf.Tensor:
+        """Encodings `[C, W_enc]`; a module need not know what to do with no rows at all."""
+        row = features[f"{modality}/row"]
+        if row.shape[0] is not None:
+            return self._encoded(modality, features, training)
+        width = self.encoders[modality].output_width
+        return tf.cond(
+            tf.shape(row)[0] > 0,
+            lambda: tf.ensure_shape(self._encoded(modality, features, training), [None, width]),
+            lambda: tf.zeros([0, width]),
+        )
 
     def foretell(self, features: dict[str, tf.Tensor], at: tf.Tensor) -> tf.Tensor:
         """What a history says alone had it ended earlier, in a training step.
@@ -206,7 +157,11 @@ class Tower(keras.layers.Layer):
         return self.joint(token * present[:, :, tf.newaxis], present)
 
     def vector(
-        self, fused: tf.Tensor, alone: Mapping[str, tf.Tensor], present: tf.Tensor
+        self,
+        fused: tf.Tensor,
+        alone: Mapping[str, tf.Tensor],
+        present: tf.Tensor,
+        more: Sequence[tf.Tensor] = (),
     ) -> tf.Tensor:
         """Puts the parts of a vector side by side.
 
@@ -214,6 +169,7 @@ class Tower(keras.layers.Layer):
           fused: Unit vectors of whole rows `[B, dim]`.
           alone: The same of each modality of `late`.
           present: `[B, M]` of 0 and 1.
+          more: What stands behind them, `[B, ...]` each.
 
         Returns:
           float32 `[B, D]` of unit norm.
@@ -226,7 +182,19 @@ class Tower(keras.layers.Layer):
                 parts.append(tf.where(there, weight * own, 0.0))
             else:
                 parts.append(tf.where(there, own, fused))
-        return tf.math.l2_normalize(tf.concat(parts, axis=1), axis=-1) if self.late else fused
+        parts += more
+        return fused if len(parts) == 1 else tf.math.l2_normalize(tf.concat(parts, axis=1), axis=-1)
+
+    def _affinity_part(self, features: Mapping[str, tf.Tensor], rows: tf.Tensor) -> list[tf.Tensor]:
+        if self.affinity is None:
+            return []
+        if self.side == "product":
+            return [self.affinity.product_part(features)]
+        if "history/affinity" not in features:
+            return [tf.zeros([rows, self.affinity.dim + 2])]
+        known = features["history/known"]
+        items = tf.where(known[:, :, tf.newaxis] > 0.5, features["history/affinity"], 0.0)
+        return [self._affinity_weight * self.affinity.query_part(items, known)]
 
     def _token(
         self, modality: str, features: dict[str, tf.Tensor], rows: tf.Tensor | int, training: bool
@@ -288,23 +256,16 @@ class Tower(keras.layers.Layer):
         return total / tf.maximum(count, 1.0)[:, tf.newaxis], tf.minimum(count, 1.0)
 
 
-def fused_part(products: Any, dim: int) -> Any:
-    """The fused unit vectors `[..., dim]` within product vectors `[..., D]`."""
-    return products[..., :dim] * math.sqrt(products.shape[-1] / dim)
+def fused_part(products: Any, dim: int, parts: int) -> Any:
+    """The fused unit vectors `[..., dim]` within product vectors `[..., D]` of `parts` ones."""
+    return products[..., :dim] * math.sqrt(parts)
 
 
-def make_joint(config: Config, sides: list[Side], encoders: Mapping[str, Encoder]) -> Joint:
-    """The joint layer over all modalities that the named sides read."""
-    names = [m for side in sides for m in modalities(config, side)]
-    width = config.tower.width
-    own = {"history": history_width(config), "id": width, "popularity": width}
-    widths: dict[str, int] = {
-        m: own[m] if m in own else encoders[m].output_width
-        for m in ("text", "image", "audio", "history", "id", "popularity")
-        if m in names
-    }
-    seed = config.seed * 1000 + (500 if sides == ["product"] else 0)
-    return Joint(config, widths, seed=seed)
+def affinity_part(products: Any, config: Config) -> Any:
+    """The unit vectors `[..., dim]` of `Affinity` within product vectors `[..., D]`."""
+    width = sum(affinity_widths(config).values())
+    start = config.tower.dim * (1 + len(late_weights(config)))
+    return products[..., start : start + width] * math.sqrt(late_parts(config))
 
 
 def build_towers(
@@ -325,21 +286,24 @@ def build_towers(
     """
     sides: list[Side] = ["query", "product"]
     if config.tower.shared_encoders:
-        encoders = _make_encoders(config, sides, vocabulary_size)
-        joint = make_joint(config, sides, encoders)
-        query, product = (
-            Tower(side, config, encoders, joint=joint, products=products) for side in sides
-        )
+        shared = _make_encoders(config, sides, vocabulary_size)
+        encoders = [shared, shared]
+        joint = make_joint(config, sides, shared)
     else:
-        query, product = (
-            Tower(
-                side,
-                config,
-                _make_encoders(config, [side], vocabulary_size),
-                products=products,
-            )
-            for side in sides
+        encoders = [_make_encoders(config, [side], vocabulary_size) for side in sides]
+        joint = None
+    affinity = None
+    if widths := affinity_widths(config):
+        affinity = Affinity(
+            config,
+            image_width=encoders[1]["image"].output_width if "image" in widths else 0,
+            vocabulary_size=vocabulary_size,
+            products=products,
         )
+    query, product = (
+        Tower(side, config, own, joint=joint, affinity=affinity, products=products)
+        for side, own in zip(sides, encoders, strict=True)
+    )
     return query, product
 
 

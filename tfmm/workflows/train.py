@@ -18,8 +18,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tfmm import build
 from tfmm._keras import keras
+from tfmm.affinity_trainer import AffinityTrainer
 from tfmm.config import Config, Strategy, TrainConfig, config_to_dict, vector_dim
 from tfmm.data.batches import BatchPlan, Stores, dataset
+from tfmm.data.companions import companions
 from tfmm.data.impressions import ImpressionReader
 from tfmm.data.pairs import LogReader, Pairs
 from tfmm.data.positives import for_training
@@ -32,7 +34,8 @@ from tfmm.model import ProductFacts, TwoTower
 from tfmm.records.tfrecord import PreparedData
 from tfmm.sampling import sampling_probability
 from tfmm.strategy import make_strategy
-from tfmm.trainer import Trainer, Validation
+from tfmm.towers.tower import Tower
+from tfmm.trainer import Trainer, Validation, weights_of
 
 MAX_VALIDATION_PAIRS = 2000
 # Steps between lines where no bar can be drawn, as in a file.
@@ -78,7 +81,8 @@ def train(
         work = _Work(config, prepared, run, bar)
         log = work.read()
         trainer = work.fit(log, distribution)
-    return _finish(work, log, trainer, time.monotonic() - started)
+        weights = work.fit_affinity(log, f"weights/step-{int(trainer.best_step.numpy())}")
+    return _finish(work, log, trainer, weights=weights, seconds=time.monotonic() - started)
 
 
 @dataclass(frozen=True)
@@ -164,18 +168,48 @@ class _Work:
         )
         return trainer
 
+    def fit_affinity(self, log: _Log, weights: str) -> str:
+        """Fits the item-to-item model to trained towers, where the recipe has one.
+
+        Returns:
+          The weights of the whole, from those of the towers.
+        """
+        if log.popularity is None or not self.config.tower.late.history:
+            return weights
+        products = log.stores.products
+        towers = self._make_towers(products.rows)
+        towers_only = weights_of(*towers)
+        towers_only.read(str(self.run / weights)).expect_partial()
+        keras.utils.set_random_seed(self.config.seed)
+        known = np.bincount(log.training.product, minlength=products.rows) > 0
+        trainer = AffinityTrainer(
+            self.config.affinity,
+            towers[1],
+            products=products,
+            from_log={
+                "id": np.where(known, np.arange(1, products.rows + 1), 0).astype(np.int32),
+                "popularity": log.popularity,
+            },
+            seed=self.config.seed,
+        )
+        trainer.fit(companions(log.training), self._affinity_steps())
+        whole = f"{weights}-affinity"
+        weights_of(*towers).write(str(self.run / whole))
+        return whole
+
+    def _make_towers(self, products: int) -> tuple[Tower, Tower]:
+        vocabulary = build.read_vocabulary(self.run)
+        return build.make_towers(self.config, vocabulary, products=products)
+
     def _make_model(self, plan: BatchPlan, log: _Log) -> TwoTower:
         products = log.stores.products
         known = np.bincount(log.training.product, minlength=products.rows) > 0
         present: dict[str, npt.NDArray[np.bool_]] = {
             m: products.has(m) for m in self.config.tower.product
         }
-        towers = build.make_towers(
-            self.config, build.read_vocabulary(self.run), products=products.rows
-        )
         return TwoTower(
             self.config.train,
-            *towers,
+            *self._make_towers(products.rows),
             dim=self.config.tower.dim,
             sampling_probability=sampling_probability(plan.sources()),
             facts=ProductFacts(known, present, log.popularity),
@@ -199,7 +233,7 @@ class _Work:
         counts = np.bincount(training.product, weights=training.weight, minlength=len(ids))
         kept: dict[str, npt.NDArray[Any]] = {"product_id": np.array(ids)}
         kept |= {"count": counts.astype(np.float32)}
-        if "popularity" in self.config.tower.product:
+        if "popularity" in self.config.tower.product or self.config.tower.late.history:
             kept["features"] = popularity_features(
                 training.product,
                 training.timestamp_us,
@@ -226,6 +260,17 @@ class _Work:
             self.bar.update(task, completed=step, detail=detail)
             if not self.bar.console.is_terminal and (step % LINE_EVERY == 0 or step == total):
                 line = f"step {step} of {total}: {detail}"
+                self.bar.console.print(line, highlight=False, soft_wrap=True)
+
+        return report
+
+    def _affinity_steps(self) -> Callable[[int, int, float], None]:
+        task = self.bar.add_task("item to item", total=None, detail="")
+
+        def report(step: int, steps: int, loss: float) -> None:
+            self.bar.update(task, completed=step, total=steps, detail=f"loss {loss:.3f}")
+            if not self.bar.console.is_terminal and (step % LINE_EVERY == 0 or step == steps):
+                line = f"item to item: step {step} of {steps}: loss {loss:.3f}"
                 self.bar.console.print(line, highlight=False, soft_wrap=True)
 
         return report
@@ -279,7 +324,9 @@ def _split(config: Config, pairs: Pairs) -> tuple[Pairs, Pairs, dict[str, int]]:
     return training, validation, {"validation_from_us": bounds[0], "test_from_us": bounds[1]}
 
 
-def _finish(work: _Work, log: _Log, trainer: Trainer, seconds: float) -> dict[str, Any]:
+def _finish(
+    work: _Work, log: _Log, trainer: Trainer, *, weights: str, seconds: float
+) -> dict[str, Any]:
     recall = float(trainer.best_recall.numpy())
     manifest = {
         "config": config_to_dict(work.config),
@@ -287,7 +334,7 @@ def _finish(work: _Work, log: _Log, trainer: Trainer, seconds: float) -> dict[st
         "split": log.split,
         "pairs": {"training": len(log.training), "validation": len(log.validation)},
         "steps": int(trainer.step.numpy()),
-        "weights": f"weights/step-{int(trainer.best_step.numpy())}",
+        "weights": weights,
         "metrics": {"validation recall@10": recall} if recall >= 0 else {},
         "temperature": float(trainer.model.temperature()),
         "seconds": round(seconds, 1),

@@ -1,0 +1,208 @@
+"""Which products go with which: a factored item-to-item model beside the towers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tfmm._keras import keras
+from tfmm.config import Config, affinity_widths
+from tfmm.features.popularity import popularity_width
+
+LARGEST_BIAS = 8.0
+# Adam changes all variables by about as much a step; these have further to go.
+_ID_STEP = 5.0
+_BIAS_STEP = 10.0
+_FIRST_SCALE = 8.0
+_FIRST_IMAGE = 0.3
+Features = Mapping[str, tf.Tensor]
+
+
+class Affinity(keras.layers.Layer):
+    """Item-to-item factors over content and ids, with a bias for popularity.
+
+    A product is one unit vector: its words, a random projection of their TF-IDF that starts as a
+    nearest-neighbour search; its photo's encoding; numbers of its own. A history is the sum of its
+    products' vectors, divided by a power of their number and turned by one learnt matrix (Kabbur,
+    Ning and Karypis, "FISM: factored item similarity models", KDD 2013). The scalar product of the
+    two and the product's bias are the logarithm of how likely it comes next, up to a constant.
+
+    The towers' gradients never reach it, nor its own the towers: it is learnt when they are done,
+    and its variables are no trainable ones of theirs.
+
+    Attributes:
+      widths: Numbers of each part of a product's vector, by modality.
+      dim: Their sum.
+      learnt: What training changes.
+    """
+
+    def __init__(
+        self, config: Config, *, image_width: int, vocabulary_size: int, products: int
+    ) -> None:
+        super().__init__(name="affinity")
+        self.widths = affinity_widths(config)
+        self.dim = sum(self.widths.values())
+        self._length_power = config.affinity.length_power
+        self._seed = config.seed * 1000 + 970
+        self.learnt: list[tf.Variable] = []
+        if "text" in self.widths:
+            width = self.widths["text"]
+            self.idf = self._fixed("idf", tf.ones([vocabulary_size]))
+            self.projection = self._fixed(
+                "projection", self._normal([vocabulary_size, width], width**-0.5)
+            )
+            self.words = self._learnt("words", tf.eye(width))
+        if "image" in self.widths:
+            self.image_mean = self._fixed("image_mean", tf.zeros([image_width]))
+            self.image_spread = self._fixed("image_spread", tf.ones([image_width]))
+            shape = (image_width, self.widths["image"])
+            start = keras.initializers.Orthogonal(seed=self._seed)(shape)
+            self.photo = self._learnt("photo", start)
+            self.photo_gain = self._learnt("photo_gain", tf.constant(_FIRST_IMAGE))
+        if "id" in self.widths:
+            start = self._normal([products + 1, self.widths["id"]], 0.02 / _ID_STEP)
+            self.ids = self._learnt("ids", start)
+        self.turn = self._learnt("turn", tf.eye(self.dim))
+        self.places = self._learnt("places", tf.zeros([config.catalogue.history_length]))
+        self.log_scale = self._learnt("log_scale", tf.math.log(_FIRST_SCALE))
+        features = popularity_width(config.tower.popularity_days)
+        self.bias = self._learnt("bias", tf.zeros([features]))
+
+    def weigh_words(self, ids: npt.NDArray[np.int32]) -> None:
+        """Sets how much each WordPiece says, from those of all products, int32 [N, L]."""
+        seen = np.zeros(self.idf.shape[0], np.int64)
+        for start in range(0, len(ids), 4096):
+            part = np.sort(np.asarray(ids[start : start + 4096]), axis=1)
+            first = np.diff(part, axis=1, prepend=-1) != 0
+            seen += np.bincount(part[first], minlength=len(seen))[: len(seen)]
+        self.idf.assign(np.log((len(ids) + 1) / (seen + 1)).astype(np.float32))
+
+    def centre_photos(self, encoded: npt.NDArray[np.float32]) -> None:
+        """Takes photos' encodings `[C, W_enc]` apart from what they have in common."""
+        self.image_mean.assign(encoded.mean(axis=0))
+        self.image_spread.assign(encoded.std(axis=0) + 1e-6)
+
+    def content(self, features: Features) -> dict[str, tf.Tensor]:
+        """What the model reads of products that no training of it changes.
+
+        Args:
+          features: "row" int32 [B]; where products have words "text/row" int32 [C] and "text/ids"
+            int32 [C, L]; where they have a photo "image/row" and "image/encoded" float32
+            [C, W_enc]; where the log knows them "popularity" float32 [B, F].
+
+        Returns:
+          "text" float32 [B, W_text] and "image" [B, W_enc], of unit norm or zeros, as far as the
+          model reads them, and "popularity" [B, F].
+        """
+        rows = tf.shape(features["row"])[0]
+        made = {}
+        if "text" in self.widths:
+            made["text"] = _spread(features, "text", rows, self.projection.shape[1], self._bags)
+        if "image" in self.widths:
+            width = self.image_mean.shape[0]
+            made["image"] = _spread(features, "image", rows, width, self._standardised)
+        blank = tf.zeros([rows, self.bias.shape[0]])
+        made["popularity"] = features.get("popularity", blank)
+        return made
+
+    def vectors(
+        self, content: Features, ids: tf.Tensor, id_dropout: float = 0.0
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Products as the model compares them.
+
+        Args:
+          content: What `content` gives.
+          ids: Rows of the id table, int32 [B]; 0 for none.
+          id_dropout: Probability of taking an id for none.
+
+        Returns:
+          Unit vectors [B, dim], and biases [B] within ±`LARGEST_BIAS`.
+        """
+        parts = []
+        if "text" in self.widths:
+            parts.append(tf.linalg.matmul(content["text"], self.words))
+        if "image" in self.widths:
+            parts.append(self.photo_gain * tf.linalg.matmul(content["image"], self.photo))
+        if "id" in self.widths:
+            known = tf.cast(ids > 0, tf.float32)
+            if id_dropout:
+                kept = tf.random.uniform(tf.shape(ids)) >= id_dropout
+                known *= tf.cast(kept, tf.float32)
+            parts.append(_ID_STEP * tf.gather(self.ids, ids) * known[:, tf.newaxis])
+        bias = _BIAS_STEP * tf.linalg.matvec(content["popularity"], self.bias)
+        return (
+            tf.math.l2_normalize(tf.concat(parts, axis=1), axis=1),
+            tf.clip_by_value(bias, -LARGEST_BIAS, LARGEST_BIAS),
+        )
+
+    def asks(self, items: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
+        """What histories ask for: `[B, H, dim]`, `[B, H]` of 0 and 1, to `[B, dim]`."""
+        weight = known * tf.exp(self.places)
+        total = tf.reduce_sum(weight, axis=1, keepdims=True)
+        summed = tf.einsum("bhd,bh->bd", items, weight)
+        summed *= tf.maximum(total, 1e-6) ** -self._length_power
+        return tf.exp(self.log_scale) * tf.linalg.matmul(summed, self.turn)
+
+    def penalty(self) -> tf.Tensor:
+        """Sum of the squares of the numbers learnt of products."""
+        if "id" not in self.widths:
+            return tf.constant(0.0)
+        return tf.reduce_sum(tf.square(_ID_STEP * self.ids))
+
+    def product_part(self, features: Features) -> tf.Tensor:
+        """A product's share of its vector, `[B, dim + 2]`: two unit vectors side by side."""
+        ids = features.get("id", tf.zeros_like(features["row"]))
+        vectors, bias = self.vectors(self.content(features), ids)
+        share = (bias / LARGEST_BIAS)[:, tf.newaxis]
+        return tf.concat([vectors, share, tf.sqrt(1.0 - tf.square(share))], axis=1)
+
+    def query_part(self, items: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
+        """What is multiplied by `product_part`, `[B, dim + 2]`; zeros for no history."""
+        there = tf.reduce_max(known, axis=1, keepdims=True)
+        asks = self.asks(items, known)
+        bias = tf.concat([LARGEST_BIAS * there, tf.zeros_like(there)], axis=1)
+        return tf.concat([asks, bias], axis=1)
+
+    def _bags(self, features: Features) -> tf.Tensor:
+        """Projected TF-IDF of WordPieces int32 `[C, L]`, 0 = padding."""
+        ids = features["ids"]
+        weight = tf.gather(self.idf, ids) * tf.cast(ids > 0, tf.float32)
+        return tf.einsum("clw,cl->cw", tf.gather(self.projection, ids), weight)
+
+    def _standardised(self, features: Features) -> tf.Tensor:
+        return (features["encoded"] - self.image_mean) / self.image_spread
+
+    def _normal(self, shape: list[int], stddev: float) -> tf.Tensor:
+        self._seed += 1
+        return keras.initializers.RandomNormal(stddev=stddev, seed=self._seed)(shape)
+
+    def _fixed(self, name: str, value: tf.Tensor) -> tf.Variable:
+        return self.add_weight(
+            name=name,
+            shape=value.shape,
+            initializer=lambda *args, **kwargs: tf.cast(value, tf.float32),
+            trainable=False,
+        )
+
+    def _learnt(self, name: str, value: tf.Tensor) -> tf.Variable:
+        self.learnt.append(self._fixed(name, value))
+        return self.learnt[-1]
+
+
+def _spread(
+    features: Features,
+    modality: str,
+    rows: tf.Tensor,
+    width: int,
+    made: Callable[[Features], tf.Tensor],
+) -> tf.Tensor:
+    """Unit vectors of packed rows where they belong, zeros elsewhere, `[B, width]`."""
+    row = features.get(f"{modality}/row")
+    if row is None:
+        return tf.zeros([rows, width])
+    prefix = f"{modality}/"
+    own = {k.removeprefix(prefix): v for k, v in features.items() if k.startswith(prefix)}
+    return tf.math.unsorted_segment_sum(tf.math.l2_normalize(made(own), axis=1), row, rows)
