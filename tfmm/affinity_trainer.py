@@ -58,6 +58,7 @@ class AffinityTrainer:
         self._random = np.random.default_rng([seed, 971])
         self._rows = products.rows
         self._ids: npt.NDArray[np.int32] = from_log["id"]
+        self._words = count_words(self._model, products)
         self._content = _content(tower, self._model, products, from_log)
 
     def fit(self, examples: Companions, report: Report) -> None:
@@ -112,10 +113,13 @@ class AffinityTrainer:
         batch |= {"ids": self._ids[table], "product": place[product], "history": place[history]}
         batch |= {"taken": np.stack([at[0], taken[at]], axis=1), "drawn": np.array(drawn)}
         integers = {"ids", "product", "history", "taken", "drawn"}
-        return {
+        made = {
             name: tf.constant(values, tf.int32 if name in integers else tf.float32)
             for name, values in batch.items()
         }
+        if self._words is not None:
+            made["words"] = self._words.of(table)
+        return made
 
     def _step(
         self, optimizer: keras.optimizers.Optimizer
@@ -134,6 +138,9 @@ class AffinityTrainer:
     def _entropy(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         """Cross-entropies `[B]` of the products among the candidates that were not taken."""
         model, history = self._model, batch["history"]
+        if "words" in batch:
+            text = tf.sparse.sparse_dense_matmul(batch["words"], model.projection)
+            batch = batch | {"text": text}
         vectors, bias = model.vectors(batch, batch["ids"], self._config.id_dropout)
         kept = tf.random.uniform(tf.shape(history)) >= self._config.history_dropout
         known = tf.cast(tf.logical_and(history >= 0, kept), tf.float32)
@@ -149,12 +156,67 @@ class AffinityTrainer:
         return tf.math.softplus(tf.reduce_logsumexp(logits, axis=1) - positive)
 
 
+class Words:
+    """The TF-IDF of all products, sparse: N rows, a column for each WordPiece.
+
+    Args:
+      bounds: Where the entries of each product begin and end, [N + 1].
+      columns: WordPiece of each entry.
+      weights: Its TF-IDF.
+      vocabulary: Number of WordPieces.
+    """
+
+    def __init__(
+        self,
+        bounds: npt.NDArray[np.int64],
+        columns: npt.NDArray[np.int64],
+        weights: npt.NDArray[np.float32],
+        vocabulary: int,
+    ) -> None:
+        self._bounds, self._columns, self._weights = bounds, columns, weights
+        self._vocabulary = vocabulary
+        self._everything: tf.SparseTensor | None = None
+
+    def of(self, rows: npt.NDArray[np.int64]) -> tf.SparseTensor:
+        """The rows of some products; of all of them in their order they are made once."""
+        if not np.array_equal(rows, np.arange(len(self._bounds) - 1)):
+            return self._made(rows)
+        if self._everything is None:
+            self._everything = self._made(rows)
+        return self._everything
+
+    def _made(self, rows: npt.NDArray[np.int64]) -> tf.SparseTensor:
+        counts = np.diff(self._bounds)[rows]
+        row = np.repeat(np.arange(len(rows)), counts)
+        within = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+        at = self._bounds[rows][row] + within
+        indices = np.stack([row, self._columns[at]], axis=1)
+        return tf.SparseTensor(indices, self._weights[at], [len(rows), self._vocabulary])
+
+
+def count_words(model: Affinity, products: FeatureStore) -> Words | None:
+    """The words of the catalogue, whose IDF the model takes from them; None where it reads none."""
+    if "text" not in model.widths or "text/ids" not in products.arrays:
+        return None
+    ids = np.asarray(products.arrays["text/ids"])
+    model.weigh_words(ids)
+    weights = np.zeros(ids.shape, np.float32)
+    for part in _parts(len(ids)):
+        weights[part] = model.word_weights(tf.constant(ids[part])).numpy()
+    slots = products.slots["text"]
+    there = np.where(slots >= 0, (ids > 0).sum(axis=1)[slots], 0)
+    bounds = np.append(0, np.cumsum(there)).astype(np.int64)
+    order = slots[slots >= 0]
+    kept = ids[order] > 0
+    return Words(
+        bounds, ids[order][kept].astype(np.int64), weights[order][kept], model.idf.shape[0]
+    )
+
+
 def _content(
     tower: Tower, model: Affinity, products: FeatureStore, from_log: Mapping[str, npt.NDArray[Any]]
 ) -> Content:
-    """What the model reads of every product, [N, ...] each; sets the model's fixed weights."""
-    if "text" in model.widths and "text/ids" in products.arrays:
-        model.weigh_words(products.arrays["text/ids"])
+    """What the model reads of every product beside words, [N, ...] each; centres the photos."""
     encode = tf.function(tower.encoded, autograph=False, reduce_retracing=True)
     encodings = []
     for part in _parts(products.rows) if "image" in model.widths else []:
@@ -167,15 +229,16 @@ def _content(
     made: dict[str, list[npt.NDArray[np.float32]]] = {}
     start = 0
     for part in _parts(products.rows):
-        features = {k: v for k, v in products.packed(part).items() if k.startswith(("row", "text"))}
+        given: dict[str, npt.NDArray[Any]] = {"row": np.arange(len(part), dtype=np.int32)}
         where = np.flatnonzero(products.has("image")[part]) if len(photos) else np.zeros(0, int)
         if len(where):
-            features["image/row"] = where.astype(np.int32)
-            features["image/encoded"] = photos[start : start + len(where)]
+            given["image/row"] = where.astype(np.int32)
+            given["image/encoded"] = photos[start : start + len(where)]
         start += len(where)
-        features["popularity"] = from_log["popularity"][part]
-        for name, value in model.content(_tensors(features)).items():
+        given["popularity"] = from_log["popularity"][part]
+        for name, value in model.content(_tensors(given)).items():
             made.setdefault(name, []).append(value.numpy())
+    made.pop("text", None)
     return {name: np.concatenate(values) for name, values in made.items()}
 
 

@@ -231,8 +231,8 @@ class AffinityConfig:
     fused vector does, and needs no queries.
 
     Attributes:
-      text_width: Numbers that a product's words become, a random projection of their TF-IDF; 0
-        leaves words out.
+      text_width: Numbers that a product's words become, a projection of their TF-IDF; 0 leaves
+        words out.
       image_width: Numbers that its photo's encoding becomes; 0 leaves photos out.
       id_width: Numbers learnt of each product of the log; 0 leaves them out.
       length_power: A history of n products counts n to the power of 1 minus this: 1 takes their

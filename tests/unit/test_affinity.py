@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import tfmm  # noqa: F401
-from tfmm.affinity_trainer import AffinityTrainer
+from tfmm.affinity_trainer import AffinityTrainer, count_words
 from tfmm.config import AffinityConfig, Config, config_from_dict, late_parts, vector_dim
 from tfmm.data.companions import Companions
 from tfmm.data.store import FeatureStore
@@ -84,11 +84,11 @@ def test_scores_are_the_fused_ones_and_the_weighted_log_likelihoods(tmp_path: Pa
     own, bias = model.vectors(model.content(features()), features()["id"])
     np.testing.assert_allclose(affinity_part(vectors, config), own, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(fused_part(vectors, 6, 3), axis=1), 1, atol=1e-5)
-    # The definition: (sum of e^place a_j) / (sum of e^place)^power, turned; plus the bias.
+    # The definition: (sum of e^place a_j) / (sum of e^place)^power, scaled; plus the bias.
     places = np.exp(model.places.numpy())[-2:]
     summed = (own.numpy()[[1, 4]] * places[:, None]).sum(axis=0) / places.sum() ** 0.25
     scale = np.exp(model.log_scale.numpy())
-    logits = own.numpy() @ (scale * summed @ model.turn.numpy()) + bias.numpy()
+    logits = own.numpy() @ (scale * summed) + bias.numpy()
     scores = (vectors @ asks.T)[:, 0]
     fused = fused_part(vectors, 6, 3)
     fused_query = asks[0, :6] / np.linalg.norm(asks[0, :6])
@@ -163,12 +163,12 @@ def fit(folder: Path, shown: Companions, **affinity: Any) -> tuple[Config, Any, 
 
 @pytest.mark.parametrize("candidates", [32_768, 5])
 def test_it_learns_what_is_taken_together(candidates: int, tmp_path: Path):
-    # Each product goes with the next but one, and words say nothing about it.
-    pairs = [(n, (n + 3) % PRODUCTS) for n in range(PRODUCTS)] * 4
+    # Which go together words cannot say.
+    pairs = [(n, n ^ 4) for n in range(PRODUCTS)] * 4
     config, query, product, losses = fit(tmp_path, examples(pairs), candidates=candidates)
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
     for target in range(PRODUCTS):
-        history = [(target + 3) % PRODUCTS]
+        history = [target ^ 4]
         asks, vectors = asked(config, query, product, history)
         scores = (vectors @ asks.T)[:, 0]
         scores[history] = -np.inf
@@ -196,6 +196,24 @@ def test_words_alone_find_products_of_the_same_words(tmp_path: Path):
         part = slice(6, None)
         scores = vectors[:, part] @ asks[0, part]
         assert set(np.argsort(-scores)[:2]) == {one, one ^ 1}
+
+
+@pytest.mark.parametrize("rows", [list(range(PRODUCTS + 1)), [7, 8, 0, 2]])
+def test_training_and_serving_read_words_alike(rows: list[int], tmp_path: Path):
+    # The last product has no words.
+    batch = {name: value.numpy() for name, value in features().items()}
+    kept = {name: batch[name] for name in ("text/row", "text/ids")}
+    kept["text/ids"] = np.where(kept["text/ids"] == 14, 0, kept["text/ids"])
+    kept["row"] = np.arange(PRODUCTS + 1, dtype=np.int32)
+    made = FeatureStore.write(tmp_path / "s", [kept], stamp="")
+    _, product = towers(recipe(tmp_path / "hub"))
+    model = product.affinity
+    words = count_words(model, made)
+    assert words is not None
+    trained = tf.sparse.sparse_dense_matmul(words.of(np.array(rows)), model.projection)
+    packed = {name: tf.constant(v) for name, v in made.packed(np.array(rows)).items()}
+    np.testing.assert_allclose(trained, model.content(packed)["text"], atol=1e-5)
+    assert (trained.numpy()[rows.index(8)] == 0).all()
 
 
 def test_rare_words_weigh_more(tmp_path: Path):

@@ -24,11 +24,11 @@ Features = Mapping[str, tf.Tensor]
 class Affinity(keras.layers.Layer):
     """Item-to-item factors over content and ids, with a bias for popularity.
 
-    A product is one unit vector: its words, a random projection of their TF-IDF that starts as a
-    nearest-neighbour search; its photo's encoding; numbers of its own. A history is the sum of its
-    products' vectors, divided by a power of their number and turned by one learnt matrix (Kabbur,
-    Ning and Karypis, "FISM: factored item similarity models", KDD 2013). The scalar product of the
-    two and the product's bias are the logarithm of how likely it comes next, up to a constant.
+    A product is one unit vector: its words, a projection of their TF-IDF that starts at random, and
+    so as a nearest-neighbour search; its photo's encoding; numbers of its own. A history is the sum
+    of its products' vectors, divided by a power of their number (Kabbur, Ning and Karypis, "FISM:
+    factored item similarity models", KDD 2013). The scalar product of the two and the product's
+    bias are the logarithm of how likely it comes next, up to a constant.
 
     The towers' gradients never reach it, nor its own the towers: it is learnt when they are done,
     and its variables are no trainable ones of theirs.
@@ -51,10 +51,8 @@ class Affinity(keras.layers.Layer):
         if "text" in self.widths:
             width = self.widths["text"]
             self.idf = self._fixed("idf", tf.ones([vocabulary_size]))
-            self.projection = self._fixed(
-                "projection", self._normal([vocabulary_size, width], width**-0.5)
-            )
-            self.words = self._learnt("words", tf.eye(width))
+            start = self._normal([vocabulary_size, width], width**-0.5)
+            self.projection = self._learnt("projection", start)
         if "image" in self.widths:
             self.image_mean = self._fixed("image_mean", tf.zeros([image_width]))
             self.image_spread = self._fixed("image_spread", tf.ones([image_width]))
@@ -65,7 +63,6 @@ class Affinity(keras.layers.Layer):
         if "id" in self.widths:
             start = self._normal([products + 1, self.widths["id"]], 0.02 / _ID_STEP)
             self.ids = self._learnt("ids", start)
-        self.turn = self._learnt("turn", tf.eye(self.dim))
         self.places = self._learnt("places", tf.zeros([config.catalogue.history_length]))
         self.log_scale = self._learnt("log_scale", tf.math.log(_FIRST_SCALE))
         features = popularity_width(config.tower.popularity_days)
@@ -86,7 +83,7 @@ class Affinity(keras.layers.Layer):
         self.image_spread.assign(encoded.std(axis=0) + 1e-6)
 
     def content(self, features: Features) -> dict[str, tf.Tensor]:
-        """What the model reads of products that no training of it changes.
+        """What the model reads of products.
 
         Args:
           features: "row" int32 [B]; where products have words "text/row" int32 [C] and "text/ids"
@@ -94,8 +91,9 @@ class Affinity(keras.layers.Layer):
             [C, W_enc]; where the log knows them "popularity" float32 [B, F].
 
         Returns:
-          "text" float32 [B, W_text] and "image" [B, W_enc], of unit norm or zeros, as far as the
-          model reads them, and "popularity" [B, F].
+          "text" float32 [B, W_text], the projected words, and "image" [B, W_enc], of unit norm, as
+          far as the model reads them, zeros for products without; and "popularity" [B, F]. All but
+          "text" is the same throughout training.
         """
         rows = tf.shape(features["row"])[0]
         made = {}
@@ -123,7 +121,7 @@ class Affinity(keras.layers.Layer):
         """
         parts = []
         if "text" in self.widths:
-            parts.append(tf.linalg.matmul(content["text"], self.words))
+            parts.append(content["text"])
         if "image" in self.widths:
             parts.append(self.photo_gain * tf.linalg.matmul(content["image"], self.photo))
         if "id" in self.widths:
@@ -144,7 +142,7 @@ class Affinity(keras.layers.Layer):
         total = tf.reduce_sum(weight, axis=1, keepdims=True)
         summed = tf.einsum("bhd,bh->bd", items, weight)
         summed *= tf.maximum(total, 1e-6) ** -self._length_power
-        return tf.exp(self.log_scale) * tf.linalg.matmul(summed, self.turn)
+        return tf.exp(self.log_scale) * summed
 
     def penalty(self) -> tf.Tensor:
         """Sum of the squares of the numbers learnt of products."""
@@ -166,14 +164,18 @@ class Affinity(keras.layers.Layer):
         bias = tf.concat([LARGEST_BIAS * there, tf.zeros_like(there)], axis=1)
         return tf.concat([asks, bias], axis=1)
 
-    def _bags(self, features: Features) -> tf.Tensor:
-        """Projected TF-IDF of WordPieces int32 `[C, L]`, 0 = padding."""
-        ids = features["ids"]
+    def word_weights(self, ids: tf.Tensor) -> tf.Tensor:
+        """TF-IDF of each of the WordPieces int32 `[C, L]`, 0 = padding, of unit norm a product."""
         weight = tf.gather(self.idf, ids) * tf.cast(ids > 0, tf.float32)
-        return tf.einsum("clw,cl->cw", tf.gather(self.projection, ids), weight)
+        return tf.math.l2_normalize(weight, axis=1)
+
+    def _bags(self, features: Features) -> tf.Tensor:
+        ids = features["ids"]
+        return tf.einsum("clw,cl->cw", tf.gather(self.projection, ids), self.word_weights(ids))
 
     def _standardised(self, features: Features) -> tf.Tensor:
-        return (features["encoded"] - self.image_mean) / self.image_spread
+        centred = (features["encoded"] - self.image_mean) / self.image_spread
+        return tf.math.l2_normalize(centred, axis=1)
 
     def _normal(self, shape: list[int], stddev: float) -> tf.Tensor:
         self._seed += 1
@@ -199,10 +201,10 @@ def _spread(
     width: int,
     made: Callable[[Features], tf.Tensor],
 ) -> tf.Tensor:
-    """Unit vectors of packed rows where they belong, zeros elsewhere, `[B, width]`."""
+    """What is made of packed rows where they belong, zeros elsewhere, `[B, width]`."""
     row = features.get(f"{modality}/row")
     if row is None:
         return tf.zeros([rows, width])
     prefix = f"{modality}/"
     own = {k.removeprefix(prefix): v for k, v in features.items() if k.startswith(prefix)}
-    return tf.math.unsorted_segment_sum(tf.math.l2_normalize(made(own), axis=1), row, rows)
+    return tf.math.unsorted_segment_sum(made(own), row, rows)
