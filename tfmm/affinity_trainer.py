@@ -15,7 +15,7 @@ from tfmm.config import AffinityConfig
 from tfmm.data.companions import Companions
 from tfmm.data.store import FeatureStore
 from tfmm.errors import TfmmError
-from tfmm.schedule import WarmupStableDecay
+from tfmm.schedule import learning_rate
 from tfmm.towers.affinity import Affinity
 from tfmm.towers.tower import Tower
 
@@ -71,13 +71,7 @@ class AffinityTrainer:
         size = min(self._config.batch_size, len(examples))
         epoch = len(examples) // size
         steps = max(1, round(self._config.epochs * epoch))
-        warmup = min(WARMUP_STEPS, max(1, steps // 10))
-        schedule = WarmupStableDecay(
-            self._config.learning_rate,
-            warmup_steps=warmup,
-            decay_steps=max(1, steps - warmup),
-            steps=steps,
-        )
+        schedule = learning_rate(self._config.learning_rate, steps=steps, warmup_steps=WARMUP_STEPS)
         optimizer = keras.optimizers.Adam(schedule, jit_compile=False)
         optimizer.build(self._model.learnt)
         step = tf.function(self._step(optimizer), autograph=False, reduce_retracing=True)

@@ -41,3 +41,23 @@ class WarmupStableDecay(keras.optimizers.schedules.LearningRateSchedule):
             "decay_steps": self._decay_steps,
             "steps": self._steps,
         }
+
+
+def learning_rate(
+    peak: float, *, steps: int, warmup_steps: int, decay_share: float = 1.0
+) -> WarmupStableDecay:
+    """The learning rate of a training, whose warm-up takes at most a tenth of it.
+
+    Args:
+      peak: Its largest value.
+      steps: Steps of the whole training.
+      warmup_steps: Steps in which it rises, if there are ten times as many.
+      decay_share: Share of the others in which it falls.
+    """
+    warmup = min(warmup_steps, max(1, steps // 10))
+    return WarmupStableDecay(
+        peak,
+        warmup_steps=warmup,
+        decay_steps=max(1, round((steps - warmup) * decay_share)),
+        steps=steps,
+    )

@@ -16,7 +16,7 @@ from tfmm.config import TrainConfig
 from tfmm.data.pairs import Pairs
 from tfmm.data.store import Arrays, FeatureStore
 from tfmm.model import TwoTower
-from tfmm.schedule import WarmupStableDecay
+from tfmm.schedule import learning_rate
 from tfmm.towers.tower import Tower, fused_part
 
 EMBED_BATCH = 256
@@ -265,12 +265,11 @@ def _tensors(features: Arrays) -> dict[str, tf.Tensor]:
 
 
 def _optimizer(config: TrainConfig, total_steps: int) -> keras.optimizers.Optimizer:
-    warmup = min(config.warmup_steps, max(1, total_steps // 10))
-    schedule = WarmupStableDecay(
+    schedule = learning_rate(
         config.learning_rate,
-        warmup_steps=warmup,
-        decay_steps=max(1, round((total_steps - warmup) * config.decay_share)),
         steps=total_steps,
+        warmup_steps=config.warmup_steps,
+        decay_share=config.decay_share,
     )
     return keras.optimizers.AdamW(
         learning_rate=schedule, weight_decay=config.weight_decay, jit_compile=False
