@@ -57,9 +57,9 @@ class AffinityTrainer:
         self._model: Affinity = tower.affinity
         self._random = np.random.default_rng([seed, 971])
         self._rows = products.rows
-        self._ids: npt.NDArray[np.int32] = from_log["id"]
+        self._ids = tf.constant(from_log["id"], tf.int32)
         self._words = count_words(self._model, products)
-        self._content = _content(tower, self._model, products, from_log)
+        self._content = _tensors(_content(tower, self._model, products, from_log))
 
     def fit(self, examples: Companions, report: Report) -> None:
         """Trains to the end; `report` gets the step, their number and the loss."""
@@ -86,8 +86,8 @@ class AffinityTrainer:
     def _batch(self, examples: Companions, rows: npt.NDArray[Any]) -> dict[str, tf.Tensor]:
         """A step's products, and where in them its examples point.
 
-        "ids" [T] and content [T, ...] are those of the candidates, of which there are `drawn`, and
-        of what the examples need beside them; "product" [B] and "history" [B, H] are places among
+        "table" [T] are the products: the candidates, of which there are `drawn`, and what the
+        examples need beside them; "product" [B] and "history" [B, H] are places among
         them, -1 for none; "taken" [K, 2] says which candidates are no negatives of which example.
         """
         product, history = examples.product[rows], examples.history[rows]
@@ -103,14 +103,9 @@ class AffinityTrainer:
         table = np.append(table, more)
         taken = place[examples.taken[rows]]
         at = np.nonzero((taken >= 0) & (taken < drawn))
-        batch = {name: values[table] for name, values in self._content.items()}
-        batch |= {"ids": self._ids[table], "product": place[product], "history": place[history]}
+        batch = {"table": table, "product": place[product], "history": place[history]}
         batch |= {"taken": np.stack([at[0], taken[at]], axis=1), "drawn": np.array(drawn)}
-        integers = {"ids", "product", "history", "taken", "drawn"}
-        made = {
-            name: tf.constant(values, tf.int32 if name in integers else tf.float32)
-            for name, values in batch.items()
-        }
+        made = {name: tf.constant(values, tf.int32) for name, values in batch.items()}
         if self._words is not None:
             made["words"] = self._words.of(table)
         return made
@@ -132,10 +127,12 @@ class AffinityTrainer:
     def _entropy(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         """Cross-entropies `[B]` of the products among the candidates that were not taken."""
         model, history = self._model, batch["history"]
+        table = batch["table"]
+        content = {name: tf.gather(values, table) for name, values in self._content.items()}
         if "words" in batch:
-            text = tf.sparse.sparse_dense_matmul(batch["words"], model.projection)
-            batch = batch | {"text": text}
-        vectors, bias = model.vectors(batch, batch["ids"], self._config.id_dropout)
+            content["text"] = tf.sparse.sparse_dense_matmul(batch["words"], model.projection)
+        ids = tf.gather(self._ids, table)
+        vectors, bias = model.vectors(content, ids, self._config.id_dropout)
         kept = tf.random.uniform(tf.shape(history)) >= self._config.history_dropout
         known = tf.cast(tf.logical_and(history >= 0, kept), tf.float32)
         asks = model.asks(tf.gather(vectors, tf.maximum(history, 0)), known)
