@@ -95,6 +95,10 @@ class _Log:
     split: dict[str, int]
     popularity: npt.NDArray[np.float32] | None
 
+    def known(self) -> npt.NDArray[np.bool_]:
+        """Which products have a training pair, [N]."""
+        return np.bincount(self.training.product, minlength=self.stores.products.rows) > 0
+
 
 @dataclass(frozen=True)
 class _Work:
@@ -181,13 +185,12 @@ class _Work:
         towers_only = weights_of(*towers)
         towers_only.read(str(self.run / weights)).expect_partial()
         keras.utils.set_random_seed(self.config.seed)
-        known = np.bincount(log.training.product, minlength=products.rows) > 0
         trainer = AffinityTrainer(
             self.config.affinity,
             towers[1],
             products=products,
             from_log={
-                "id": np.where(known, np.arange(1, products.rows + 1), 0).astype(np.int32),
+                "id": np.where(log.known(), np.arange(1, products.rows + 1), 0).astype(np.int32),
                 "popularity": log.popularity,
             },
             seed=self.config.seed,
@@ -203,7 +206,6 @@ class _Work:
 
     def _make_model(self, plan: BatchPlan, log: _Log) -> TwoTower:
         products = log.stores.products
-        known = np.bincount(log.training.product, minlength=products.rows) > 0
         present: dict[str, npt.NDArray[np.bool_]] = {
             m: products.has(m) for m in self.config.tower.product
         }
@@ -212,7 +214,7 @@ class _Work:
             *self._make_towers(products.rows),
             dim=self.config.tower.dim,
             sampling_probability=sampling_probability(plan.sources()),
-            facts=ProductFacts(known, present, log.popularity),
+            facts=ProductFacts(log.known(), present, log.popularity),
         )
 
     def _validation(self, log: _Log) -> Validation | None:
