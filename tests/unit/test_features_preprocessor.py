@@ -135,7 +135,7 @@ def test_a_product_reads_every_text_column_of_the_recipe():
 
 def test_what_a_tower_does_not_read_is_left_out():
     raw = {"text": strings("red"), "image": strings(PHOTO), "audio": strings(VOICE)}
-    made = preprocessor('tower.query=["image"]').query(raw)
+    made = preprocessor('tower.query=["image"]', "tower.late.history=0.0").query(raw)
     assert set(made) == {"row", "image/row", "image/pixels"}
     made = preprocessor('image.handle=""', "tower.late.image=0.0").query(raw)
     assert not [name for name in made if name.startswith("image")]
