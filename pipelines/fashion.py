@@ -1,20 +1,20 @@
 """Photos and names of fashion articles as three dataset folders: names find photos, and back.
 
-    python -m pipelines.fashion FASHION_FOLDER OUT [--whole]
+    python -m pipelines.fashion FASHION_FOLDER OUT
 
 FASHION_FOLDER holds `styles.csv` (columns id, productDisplayName) and `images-*.parquet` (columns
 id, jpeg). Articles for which `zlib.crc32(id) % 10` is 1 are the test's, the others are for
 training; those without a photo or a name are left out. OUT becomes
 
-- `train/`, with a log in which an article's name asks for its photo, and its photo for its name;
+- `train/`, with a log in which an article's name asks for its photo;
 - `text-to-photo/`: the candidates are the test's photos, without a word; each name asks for one;
 - `photo-to-text/`: the candidates are the test's names, without a photo; each photo asks for one.
 
 A run on the first is exported once with each of the others. A candidate has one modality there, so
 it has one in training: in `train/` an article is two products, its photo and its name. If one
 product held both, a name would be found by the very same name, and the photo would learn little.
-`--whole` makes such products all the same, for a recipe that hides one of the two from the product
-tower (`augment.modality_dropout`).
+Nobody asks for the names; the vocabulary is learnt from them. Which name belongs to a photo is what
+`train.symmetric` teaches, with the same pairs.
 
 The log is made up: nobody typed these names, and all its events are of one instant. The licence of
 the files is not verified.
@@ -54,7 +54,6 @@ EVENT = pa.schema(
         "product_id": pa.string(),
         "session_id": pa.string(),
         "query_text": pa.string(),
-        "query_image": pa.binary(),
     }
 )
 QUERY = pa.schema({"query_id": pa.string(), "text": pa.string(), "image": pa.binary()})
@@ -128,13 +127,12 @@ class Source:
                     yield Article(number, self.names[number], row["jpeg"])
 
 
-def convert(source: Path, out: Path, *, whole: bool = False) -> dict[str, dict[str, int]]:
+def convert(source: Path, out: Path) -> dict[str, dict[str, int]]:
     """Writes the dataset folders.
 
     Args:
       source: The folder of the fashion files.
       out: Where `train`, `text-to-photo` and `photo-to-text` are written.
-      whole: Whether a training product holds both the name and the photo.
 
     Returns:
       Number of rows of each table, by folder.
@@ -154,8 +152,8 @@ def convert(source: Path, out: Path, *, whole: bool = False) -> dict[str, dict[s
         TRAIN: write_dataset(
             out / TRAIN,
             {
-                "products": Table(PRODUCT, _whole(training()) if whole else _apart(training())),
-                "events": Table(EVENT, _events(training(), whole=whole)),
+                "products": Table(PRODUCT, _apart(training())),
+                "events": Table(EVENT, _events(training())),
             },
         )
     }
@@ -185,29 +183,22 @@ def _photos(articles: Iterator[Article], key: str) -> Rows:
     return ({key: one.number, "image": one.photo} for one in articles)
 
 
-def _whole(articles: Iterator[Article]) -> Rows:
-    for one in articles:
-        yield {"product_id": one.number, "title": one.name, "image": one.photo}
-
-
 def _apart(articles: Iterator[Article]) -> Rows:
     for one in articles:
         yield {"product_id": f"{one.number} photo", "image": one.photo}
         yield {"product_id": f"{one.number} name", "title": one.name}
 
 
-def _events(articles: Iterator[Article], *, whole: bool) -> Rows:
-    """A name asks for the photo, a photo for the name; each is a session of its own."""
+def _events(articles: Iterator[Article]) -> Rows:
+    """A name asks for the photo; each is a session of its own."""
     for one in articles:
-        for asked, told in (("name", "photo"), ("photo", "name")):
-            yield {
-                "timestamp": MADE_UP_TIME,
-                "event_type": "click",
-                "product_id": one.number if whole else f"{one.number} {told}",
-                "session_id": f"{one.number} {asked}",
-                "query_text": one.name if asked == "name" else None,
-                "query_image": one.photo if asked == "photo" else None,
-            }
+        yield {
+            "timestamp": MADE_UP_TIME,
+            "event_type": "click",
+            "product_id": f"{one.number} photo",
+            "session_id": one.number,
+            "query_text": one.name,
+        }
 
 
 @click.command()
@@ -215,11 +206,10 @@ def _events(articles: Iterator[Article], *, whole: bool) -> Rows:
     "source", metavar="FASHION_FOLDER", type=click.Path(path_type=Path, file_okay=False)
 )
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--whole", is_flag=True, help="A training product holds both name and photo.")
-def main(source: Path, out: Path, whole: bool) -> None:
+def main(source: Path, out: Path) -> None:
     """Turn the fashion files of FASHION_FOLDER into dataset folders in OUT."""
     with sentences("pipelines.fashion"):
-        folders = convert(source, out, whole=whole)
+        folders = convert(source, out)
     for folder, counts in folders.items():
         click.echo(listed(out / folder, counts))
 

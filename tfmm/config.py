@@ -352,6 +352,8 @@ class TrainConfig:
       temperature: Where the learnt softmax temperature starts.
       unimodal: Weight of a second softmax for each modality, between products reduced to it and
         the queries that ask by it; 0 for none.
+      symmetric: Weight of the softmax the other way round, of a product over the queries of the
+        batch, for pairs of which either side may ask (Radford et al. 2021); 0 for none.
       uniform_negatives: Products a step, drawn from the whole catalogue and seen as negatives by
         all queries; 0 for none. Their encoders do not run: what these gave last is kept.
       hard_negatives: Products a pair that stood above the last click of its page, or one place
@@ -394,6 +396,7 @@ class TrainConfig:
     weight_decay: float = 1e-4
     temperature: float = 0.07
     unimodal: float = 1.0
+    symmetric: float = 0.0
     uniform_negatives: int = 0
     hard_negatives: int = 0
     hard_negative_weight: float = 1.0

@@ -148,6 +148,10 @@ class TwoTower(tfrs.Model):
             loss += self._config.unimodal * self._softmax(
                 marked, _Candidates(vectors, index), asks, self._in_batch, _Own(own.others)
             )
+        if training and self._config.symmetric:
+            others = replicas.gather(own.others) if own.others is not None else None
+            asks = _Queries(replicas.gather(asked.whole), index, others)
+            loss += self._config.symmetric * self._asked_back(told.whole, asks, weight)
         loss /= tf.cast(tf.shape(weight)[0] * replicas.count, tf.float32)
         if training and self.encodings is not None and self._config.next_items:
             following = inputs["next_product"]
@@ -243,6 +247,20 @@ class TwoTower(tfrs.Model):
             score_mask=own.shared(candidates.index),
         )
 
+    def _asked_back(self, products: tf.Tensor, queries: _Queries, weight: tf.Tensor) -> tf.Tensor:
+        """The other way round: which query asked for the product of each row, sum of losses."""
+        index = queries.index[: products.shape[0]]
+        even = tf.zeros_like(queries.index, tf.float32)
+        task = tf.function(tfrs.tasks.Retrieval(SampledSoftmax(even), remove_accidental_hits=True))
+        return task(
+            products / self.temperature(),
+            queries.vectors,
+            sample_weight=weight,
+            candidate_ids=queries.index,
+            compute_metrics=False,
+            score_mask=queries.shared(index),
+        )
+
     def _log_counts(self, candidates: _Candidates, counts: tf.Tensor) -> tf.Tensor:
         """How often each candidate was to be expected, its logarithm [C]."""
         logs = tf.gather(counts, candidates.index)
@@ -298,6 +316,29 @@ class _Own:
             return None
         products = tf.concat(named, axis=1)[:, :, tf.newaxis]
         return ~tf.reduce_any(products == index[tf.newaxis, tf.newaxis], axis=1)
+
+
+@dataclass(frozen=True)
+class _Queries:
+    """Queries of all replicas as candidates, this one's first.
+
+    Attributes:
+      vectors: Their unit vectors [C, dim].
+      index: The product that each led to, int32 [C].
+      others: Further products that it led to, int32 [C, M]; -1 is padding.
+    """
+
+    vectors: tf.Tensor
+    index: tf.Tensor
+    others: tf.Tensor | None = None
+
+    def shared(self, products: tf.Tensor) -> tf.Tensor | None:
+        """Which queries stand in the softmax of each product int32 [B], bool [B, C]."""
+        if self.others is None:
+            return None
+        return ~tf.reduce_any(
+            self.others[tf.newaxis] == products[:, tf.newaxis, tf.newaxis], axis=2
+        )
 
 
 def _log(counts: npt.NDArray[np.float32]) -> tf.Tensor:

@@ -76,7 +76,7 @@ def test_training_knows_no_test_article_and_no_product_of_two_modalities(
     source: Path, tmp_path: Path
 ):
     counts = fashion.convert(source, tmp_path)
-    assert counts["train"] == {"products": 4, "events": 4}
+    assert counts["train"] == {"products": 4, "events": 2}
     products = rows(tmp_path / "train" / "products.parquet")
     assert products[:2] == [
         {"product_id": f"{TRAIN[0]} photo", "title": None, "image": photo(TRAIN[0])},
@@ -85,26 +85,14 @@ def test_training_knows_no_test_article_and_no_product_of_two_modalities(
     assert {p["product_id"].split()[0] for p in products} == set(TRAIN)
 
 
-def test_a_name_asks_for_its_photo_and_a_photo_for_its_name(source: Path, tmp_path: Path):
+def test_a_name_asks_for_its_photo(source: Path, tmp_path: Path):
     fashion.convert(source, tmp_path)
     events = rows(tmp_path / "train" / "events.parquet")
-    assert [(e["query_text"], e["query_image"], e["product_id"]) for e in events] == [
-        ("Red Shirt", None, f"{TRAIN[0]} photo"),
-        (None, photo(TRAIN[0]), f"{TRAIN[0]} name"),
-        ("Grey Sock", None, f"{TRAIN[1]} photo"),
-        (None, photo(TRAIN[1]), f"{TRAIN[1]} name"),
+    assert [(e["query_text"], e["product_id"]) for e in events] == [
+        ("Red Shirt", f"{TRAIN[0]} photo"),
+        ("Grey Sock", f"{TRAIN[1]} photo"),
     ]
-    assert len({e["session_id"] for e in events}) == 4
-
-
-def test_whole_products_hold_both(source: Path, tmp_path: Path):
-    fashion.convert(source, tmp_path, whole=True)
-    assert rows(tmp_path / "train" / "products.parquet") == [
-        {"product_id": TRAIN[0], "title": "Red Shirt", "image": photo(TRAIN[0])},
-        {"product_id": TRAIN[1], "title": "Grey Sock", "image": photo(TRAIN[1])},
-    ]
-    events = rows(tmp_path / "train" / "events.parquet")
-    assert [e["product_id"] for e in events] == [TRAIN[0], TRAIN[0], TRAIN[1], TRAIN[1]]
+    assert len({e["session_id"] for e in events}) == 2
 
 
 def test_a_second_run_gives_the_same_bytes(source: Path, tmp_path: Path):
@@ -151,9 +139,9 @@ def test_a_missing_file_or_column_or_a_repeated_id_is_named(source: Path, tmp_pa
 
 def test_the_command_prints_counts_and_exits_2_on_a_wrong_folder(source: Path, tmp_path: Path):
     run = click.testing.CliRunner().invoke
-    done = run(fashion.main, [str(source), str(tmp_path / "out"), "--whole"])
+    done = run(fashion.main, [str(source), str(tmp_path / "out")])
     assert done.exit_code == 0
-    assert "train: 2 products, 4 events" in done.output
+    assert "train: 4 products, 2 events" in done.output
     assert "photo-to-text: 2 products, 2 queries, 2 judgments" in done.output
     assert run(fashion.main, [str(tmp_path), str(tmp_path / "out")]).exit_code == 2
 
@@ -165,4 +153,5 @@ def test_the_recipe_follows_the_protocol():
     assert config.catalogue.text == ("title",)
     assert config.split.test_fraction == config.split.validation_fraction == 0
     assert config.train.product_photo_share == 1
+    assert config.train.symmetric
     assert {1, 10, 50} <= set(config.evaluate.ks)

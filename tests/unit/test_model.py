@@ -177,6 +177,37 @@ def test_unimodal_adds_a_softmax_among_those_that_have_the_modality(log_q: bool)
     assert added == pytest.approx(3.0 * expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("others", [False, True])
+def test_symmetric_adds_a_softmax_of_each_product_over_the_queries(others: bool):
+    probability = np.array([0.5, 0.2, 0.1, 0.1, 0.1], dtype=np.float32)
+
+    def make_with(symmetric: float) -> TwoTower:
+        keras.utils.set_random_seed(3)
+        config = TrainConfig(
+            temperature=0.5, unimodal=0.0, symmetric=symmetric, batch_size=4,
+            other_positives=2 * others,
+        )  # fmt: skip
+        towers = TwoTokens(), TwoTokens()
+        return TwoTower(config, *towers, dim=DIM, sampling_probability=probability)
+
+    # Products 0, 1, 0, 2; the second query led to product 2 too.
+    batch = inputs()
+    batch["query"]["history"] = tf.zeros([4, 2], tf.int32)
+    if others:
+        batch["others"] = tf.constant([[-1, -1], [2, -1], [-1, -1], [-1, -1]], tf.int32)
+    whole = float(make_with(0.0).compute_loss(batch, training=True))
+    model = make_with(3.0)
+    added = float(model.compute_loss(batch, training=True)) - whole
+
+    queries = model.embed_queries(batch["query"]).numpy()
+    products = model.embed_products(batch["product"], batch["product_index"]).numpy()
+    logits = products @ queries.T / 0.5
+    among = [[0, 1, 3], [0, 1, 2, 3], [1, 2, 3], [0, 2, 3] if others else [0, 1, 2, 3]]
+    entropy = [np.log(np.exp(logits[row, among[row]]).sum()) - logits[row, row] for row in range(4)]
+    expected = (batch["weight"].numpy() * entropy).sum() / 4
+    assert added == pytest.approx(3.0 * expected, rel=1e-4)
+
+
 def test_other_positives_are_negatives_neither_of_the_whole_nor_of_a_modality():
     keras.utils.set_random_seed(3)
     config = TrainConfig(temperature=0.5, unimodal=1.0, batch_size=4, other_positives=2)
@@ -220,9 +251,9 @@ for local in strategy.experimental_local_results(model.bank):
 
 import test_model_negatives as n
 recipe = dict(uniform_negatives=4, hard_negatives=2, hard_negative_weight=2.0, other_positives=2)
-one = n.make({hub!r}, **recipe, unimodal=0.5)
+one = n.make({hub!r}, **recipe, unimodal=0.5, symmetric=0.5)
 with strategy.scope():
-    model = n.make({hub!r}, **recipe, unimodal=0.5)
+    model = n.make({hub!r}, **recipe, unimodal=0.5, symmetric=0.5)
     model.compile(optimizer=t.keras.optimizers.SGD(0.1))
 for mine, theirs in zip(model.variables, one.variables, strict=True):
     mine.assign(theirs)

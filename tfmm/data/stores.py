@@ -65,6 +65,7 @@ class StoreBuilder:
         self._encode_query = encode_query
         parts: list[Any] = [asdict(config.text), asdict(config.image), asdict(config.audio)]
         parts += [asdict(config.catalogue), list(config.tower.query), list(config.tower.product)]
+        parts += [config.train.catalogue_share > 0]
         text = json.dumps([prepared.manifest["fingerprint"], parts, config.seed], sort_keys=True)
         self._stamp = hashlib.sha256(text.encode()).hexdigest()
 
@@ -79,7 +80,7 @@ class StoreBuilder:
     def catalogue_queries(self, advance: Advance) -> FeatureStore:
         """Features of `VARIANTS` word queries a product."""
         fields = self._config.catalogue.text
-        products = list(self._prepared.rows("products", fields)) if self._reads_text() else []
+        products = list(self._prepared.rows("products", fields)) if self._words_ask() else []
         texts = catalogue_queries(products, fields, variants=VARIANTS, seed=self._config.seed)
         return self._store(
             "catalogue_queries", self._query_batches(Query(t, b"", b"") for t in texts), advance
@@ -97,7 +98,7 @@ class StoreBuilder:
         has_photo = products.has("image").tolist()
         rows = (
             list(self._prepared.rows("products", fields))
-            if self._reads_text() and any(has_photo)
+            if self._words_ask() and any(has_photo)
             else []
         )
         found = []
@@ -143,9 +144,11 @@ class StoreBuilder:
         weight = inverse_propensity(pairs.position, theta, most=train.max_position_weight)
         return replace(pairs, weight=pairs.weight * weight)
 
-    def _reads_text(self) -> bool:
+    def _words_ask(self) -> bool:
+        """Whether batches hold queries made of products' words."""
         tower = self._config.tower
-        return "text" in tower.query and "text" in tower.product
+        asks = self._config.train.catalogue_share > 0
+        return asks and "text" in tower.query and "text" in tower.product
 
     def _raw_product(self, record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         raw = {name: record[name] for name in self._config.catalogue.text}
