@@ -131,8 +131,9 @@ class AffinityTrainer:
         content = {name: tf.gather(values, table) for name, values in self._content.items()}
         if "words" in batch:
             content["text"] = tf.sparse.sparse_dense_matmul(batch["words"], model.projection)
-        ids = tf.gather(self._ids, table)
-        vectors, bias = model.vectors(content, ids, self._config.id_dropout)
+        old = tf.random.uniform(tf.shape(table)) >= self._config.new_share
+        content["popularity"] *= tf.cast(old, tf.float32)[:, tf.newaxis]
+        vectors, bias = model.vectors(content, tf.where(old, tf.gather(self._ids, table), 0))
         kept = tf.random.uniform(tf.shape(history)) >= self._config.history_dropout
         known = tf.cast(tf.logical_and(history >= 0, kept), tf.float32)
         asks = model.asks(tf.gather(vectors, tf.maximum(history, 0)), known)

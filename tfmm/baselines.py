@@ -10,7 +10,7 @@ import re
 import unicodedata
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -22,7 +22,7 @@ Indices = npt.NDArray[np.int64]
 Rankings = Sequence[Sequence[int]]
 """Product indices, best first, once for every draw of a system that draws."""
 
-SYSTEMS = ("popularity", "random", "bm25", "item_knn")
+SYSTEMS = ("popularity", "random", "bm25", "item_knn", "text_knn")
 RANDOM_DRAWS = 10
 
 _CJK = "\u2e80-\u2fdf\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
@@ -177,21 +177,71 @@ class ItemNeighbours:
         return _best(scores, k, excluded)
 
 
+class TextNeighbours:
+    """Nearest neighbours of a history by words: what a shop without a log of a product can do.
+
+    Similarity of two products = cosine of their TF-IDF, (1 + ln tf) ln(N / df) by token; a
+    product's score is the sum over the products of the history. Products that share no token with
+    it are not ranked.
+
+    Args:
+      texts: Text of each product, in catalogue order.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        numbers: dict[str, int] = {}
+        word, count, sizes = array("i"), array("f"), array("q", [0])
+        for text in texts:
+            found = Counter(tokens(text))
+            word.extend(numbers.setdefault(token, len(numbers)) for token in found)
+            count.extend(found.values())
+            sizes.append(len(found))
+        self._bounds = np.cumsum(np.array(sizes, np.int64))
+        self._count = len(sizes) - 1
+        self._word = np.array(word, np.int32)
+        product = np.repeat(np.arange(self._count, dtype=np.int32), sizes[1:])
+        held = np.bincount(self._word, minlength=len(numbers))
+        weight = (1 + np.log(np.array(count, np.float64))) * np.log(self._count / held)[self._word]
+        norm = np.sqrt(np.bincount(product, weight**2, minlength=self._count))
+        self._weight = (weight / np.maximum(norm, 1e-9)[product]).astype(np.float32)
+        order = np.argsort(self._word, kind="stable")
+        self._starts = np.append(0, np.cumsum(held))
+        self._posted, self._posted_weight = product[order], self._weight[order]
+
+    def rank(self, history: Iterable[int], k: int, *, excluded: Sequence[int] = ()) -> Indices:
+        """The k products nearest to a history; those of the history are ranked too."""
+        parts = [slice(self._bounds[one], self._bounds[one + 1]) for one in set(history)]
+        none = np.zeros(0, np.float32)
+        words = np.concatenate([none.astype(np.int32), *(self._word[part] for part in parts)])
+        asked, which = np.unique(words, return_inverse=True)
+        weight = np.bincount(
+            which.reshape(-1), np.concatenate([none, *(self._weight[part] for part in parts)])
+        )
+        rows = [slice(self._starts[one], self._starts[one + 1]) for one in asked]
+        products = np.concatenate([none.astype(np.int32), *(self._posted[row] for row in rows)])
+        scores = np.concatenate(
+            [none, *(w * self._posted_weight[r] for w, r in zip(weight, rows, strict=True))]
+        )
+        total = np.bincount(products, scores, minlength=self._count).astype(np.float32)
+        return _best(total, k, excluded)
+
+
 class Baselines:
     """The baselines that a dataset allows, over its own catalogue.
 
-    Popularity and item_knn (what shoppers took together) need a log, bm25 texts; random order is
-    always there, drawn several times so that its mean is close to its expectation.
+    Popularity and item_knn (what shoppers took together) need a log, bm25 and text_knn (histories
+    by their words) texts; random order is always there, drawn several times so that its mean is
+    close to its expectation.
 
     Args:
       index: Product index of each product id, [N].
-      texts: Text of each product, in catalogue order; read when the first words are asked.
+      texts: Gives the text of each product, in catalogue order; read when words are needed.
       past: Positive events before the test.
       seed: Of the random order.
     """
 
     def __init__(
-        self, index: Mapping[str, int], texts: Iterable[str], past: Log, *, seed: int
+        self, index: Mapping[str, int], texts: Callable[[], Iterable[str]], past: Log, *, seed: int
     ) -> None:
         self.index = index
         self._has_log = len(past) > 0
@@ -202,7 +252,11 @@ class Baselines:
 
     @cached_property
     def _words(self) -> BM25:
-        return BM25(self._texts)
+        return BM25(self._texts())
+
+    @cached_property
+    def _alike(self) -> TextNeighbours:
+        return TextNeighbours(self._texts())
 
     def rankings(self, query: Query, k: int, *, draw_k: int | None = None) -> dict[str, Rankings]:
         """What each baseline that applies to a query ranks first, by system.
@@ -221,6 +275,8 @@ class Baselines:
             found["popularity"] = [self._popularity.rank(k, excluded=excluded).tolist()]
         if self._has_log and query.kind == "history":
             found["item_knn"] = [self._neighbours.rank(history, k, excluded=excluded).tolist()]
+        if query.kind == "history":
+            found["text_knn"] = [self._alike.rank(history, k, excluded=excluded).tolist()]
         if query.text:
             found["bm25"] = [self._words.rank(query.text, k, excluded=excluded).tolist()]
         return found

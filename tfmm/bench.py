@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -100,7 +101,7 @@ class Bench:
         test_from_us = int(split["test_from_us"])
         training = log.before(int(split.get("validation_from_us", test_from_us)))
         counts = np.bincount(training.product, minlength=len(catalogue.ids))
-        texts = _texts(prepared, text_columns(prepared, config))
+        texts = partial(_texts, prepared, text_columns(prepared, config))
         past = log.before(test_from_us)
         return cls(
             prepared=prepared,

@@ -32,7 +32,7 @@ _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("affinity.learning_rate", 1e-9, 1),
     ("affinity.id_penalty", 0, 100),
     ("affinity.history_dropout", 0, 0.99),
-    ("affinity.id_dropout", 0, 0.99),
+    ("affinity.new_share", 0, 0.99),
     ("history.layers", 1, 32),
     ("history.heads", 1, 64),
     ("history.dropout", 0, 0.9),

@@ -13,6 +13,7 @@ COLOURS: Mapping[str, str] = {
     "random": "#8a8f98",
     "bm25": "#0d9f6e",
     "item_knn": "#a855f7",
+    "text_knn": "#db2777",
 }
 _WIDTH, _HEIGHT = 340, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 10, 24, 36

@@ -243,7 +243,8 @@ class AffinityConfig:
       learning_rate: Peak of Adam's learning rate.
       id_penalty: Squared penalty of the numbers learnt of products, summed over the catalogue.
       history_dropout: Probability of leaving a product of a history out, in training.
-      id_dropout: Probability of leaving a product's own numbers out, in training.
+      new_share: Share of the products that a step takes for new ones, without numbers of their own
+        and without a past, so that those that nobody has taken yet are not shut out.
     """
 
     text_width: int = 256
@@ -256,7 +257,7 @@ class AffinityConfig:
     learning_rate: float = 2e-3
     id_penalty: float = 3e-4
     history_dropout: float = 0.2
-    id_dropout: float = 0.1
+    new_share: float = 0.1
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,8 @@ def _curves(figures: Figures) -> Markup:
     caption = (
         f"Means of the queries' own curves, relevant products against {against}; straight where a"
         f" ranking ends, after {figures['pairs_depth']} products at most. A system is drawn over"
-        " the queries that it answers: bm25 those with words, item_knn histories."
+        " the queries that it answers: bm25 those with words,"
+        " item_knn and text_knn histories."
     )
     legend = "".join(
         f'<span><i style="background:{colour(system)}"></i>{escape(system)}</span>'

@@ -183,6 +183,26 @@ def test_what_was_taken_is_no_negative(tmp_path: Path):
     assert losses[0] < 1e-6
 
 
+def test_products_that_nobody_has_taken_are_not_shut_out(tmp_path: Path):
+    asked_for = np.zeros((PRODUCTS, 5), np.float32)
+    asked_for[: PRODUCTS - 1, 0] = 1
+    given = {"id": np.zeros(PRODUCTS, np.int32), "popularity": asked_for}
+    pairs = [(a, b) for a in range(PRODUCTS - 1) for b in range(PRODUCTS - 1) if a != b]
+    flags = []
+    for share in (0.0, 0.5):
+        config = recipe(
+            tmp_path / f"hub-{share}", id_width=0, epochs=40, learning_rate=0.02, new_share=share
+        )
+        _, product = towers(config)
+        trainer = AffinityTrainer(
+            config.affinity, product, products=store(tmp_path / "s"), from_log=given, seed=1
+        )
+        trainer.fit(examples(pairs), lambda step, steps, loss: None)
+        flags.append(float(product.affinity.bias[0]))
+    assert flags[0] > 0.1
+    assert flags[1] < 0.5 * flags[0]
+
+
 def test_words_alone_find_products_of_the_same_words(tmp_path: Path):
     config = recipe(tmp_path / "hub", id_width=0, epochs=0.01)
     query, product = towers(config)

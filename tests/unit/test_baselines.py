@@ -3,7 +3,15 @@ from math import log, sqrt
 import numpy as np
 import pytest
 
-from tfmm.baselines import BM25, Baselines, ItemNeighbours, Popularity, RandomOrder, tokens
+from tfmm.baselines import (
+    BM25,
+    Baselines,
+    ItemNeighbours,
+    Popularity,
+    RandomOrder,
+    TextNeighbours,
+    tokens,
+)
 from tfmm.heldout import Log, Query
 
 
@@ -110,6 +118,23 @@ def test_neighbours_agree_with_the_dense_cosine_matrix():
         np.testing.assert_allclose(dense, cosine[item], atol=1e-6)
 
 
+def test_text_neighbours_are_cosines_of_tf_idf():
+    texts = ["red red mug", "red mug", "blue mug", "", "blue lamp lamp", "红 mug"]
+    words = sorted({word for text in texts for word in tokens(text)})
+    count = np.array([[tokens(text).count(word) for word in words] for text in texts], float)
+    weight = np.where(count > 0, 1 + np.log(np.maximum(count, 1)), 0)
+    weight *= np.log(len(texts) / (count > 0).sum(axis=0))
+    weight /= np.maximum(np.linalg.norm(weight, axis=1, keepdims=True), 1e-9)
+    knn = TextNeighbours(texts)
+    for history in ([0], [1, 4], [3], [5, 5, 2]):
+        scores = weight[sorted(set(history))].sum(axis=0) @ weight.T
+        ranked = knn.rank(history, 6)
+        assert set(ranked) == set(np.flatnonzero(scores))
+        np.testing.assert_allclose(scores[ranked], np.sort(scores[ranked])[::-1], rtol=1e-5)
+    assert knn.rank([0], 1, excluded=[0]).tolist() == [1]
+    assert knn.rank([], 3).tolist() == []
+
+
 def log_of(shopper: list[int], product: list[int]) -> Log:
     count = len(shopper)
     return Log(
@@ -126,26 +151,27 @@ def log_of(shopper: list[int], product: list[int]) -> Log:
         (Query("q", {}, text="red"), {"popularity", "random", "bm25"}),
         (Query("q", {}, image=b"x"), {"popularity", "random"}),
         (Query("q", {}, text="red", image=b"x"), {"popularity", "random", "bm25"}),
-        (Query("q", {}, history=("a",)), {"popularity", "random", "item_knn"}),
+        (Query("q", {}, history=("a",)), {"popularity", "random", "item_knn", "text_knn"}),
     ],
 )
 def test_each_query_meets_the_baselines_that_apply_to_it(query: Query, systems: set[str]):
     index = {"a": 0, "b": 1, "c": 2}
     texts = ["red", "red mug", "lamp"]
-    baselines = Baselines(index, texts, log_of([0, 0, 1], [0, 1, 1]), seed=0)
+    baselines = Baselines(index, lambda: iter(texts), log_of([0, 0, 1], [0, 1, 1]), seed=0)
     ranked = baselines.rankings(query, 2)
     assert set(ranked) == systems
     assert ranked["popularity"] == [[1, 0]]
 
 
 def test_without_a_log_there_is_no_popularity():
-    baselines = Baselines({"a": 0}, ["red"], log_of([], []), seed=0)
-    assert set(baselines.rankings(Query("q", {}, history=("a",)), 2)) == {"random"}
+    baselines = Baselines({"a": 0}, lambda: ["red"], log_of([], []), seed=0)
+    ranked = baselines.rankings(Query("q", {}, history=("a",)), 2)
+    assert set(ranked) == {"random", "text_knn"}
 
 
 def test_baselines_obey_exclusions_and_ignore_unknown_products():
     index = {"a": 0, "b": 1}
-    baselines = Baselines(index, ["red", "red"], log_of([0, 0], [0, 1]), seed=0)
+    baselines = Baselines(index, lambda: ["red", "red"], log_of([0, 0], [0, 1]), seed=0)
     query = Query("q", {}, text="red", history=("gone",), exclude=("a", "gone"))
     for rankings in baselines.rankings(query, 5).values():
         assert all(ranking == [1] for ranking in rankings)

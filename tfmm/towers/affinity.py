@@ -106,15 +106,12 @@ class Affinity(keras.layers.Layer):
         made["popularity"] = features.get("popularity", blank)
         return made
 
-    def vectors(
-        self, content: Features, ids: tf.Tensor, id_dropout: float = 0.0
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def vectors(self, content: Features, ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Products as the model compares them.
 
         Args:
           content: What `content` gives.
           ids: Rows of the id table, int32 [B]; 0 for none.
-          id_dropout: Probability of taking an id for none.
 
         Returns:
           Unit vectors [B, dim], and biases [B] within ±`LARGEST_BIAS`.
@@ -126,9 +123,6 @@ class Affinity(keras.layers.Layer):
             parts.append(self.photo_gain * tf.linalg.matmul(content["image"], self.photo))
         if "id" in self.widths:
             known = tf.cast(ids > 0, tf.float32)
-            if id_dropout:
-                kept = tf.random.uniform(tf.shape(ids)) >= id_dropout
-                known *= tf.cast(kept, tf.float32)
             parts.append(_ID_STEP * tf.gather(self.ids, ids) * known[:, tf.newaxis])
         bias = _BIAS_STEP * tf.linalg.matvec(content["popularity"], self.bias)
         return (
