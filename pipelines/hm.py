@@ -1,15 +1,18 @@
 """H&M's articles, photos and purchases as a dataset folder of tfmm.
 
-    python -m pipelines.hm HM_FOLDER OUT [--sample N]
+    python -m pipelines.hm HM_FOLDER OUT [--sample N] [--cold]
 
 HM_FOLDER holds `articles.parquet`, `images-*.parquet` (columns article_id, jpeg) and
 `purchases.parquet` (t_dat, article_id, price, sales_channel_id, user). OUT becomes a folder with
 `products.parquet` and `events.parquet`. An article without a photo, and its purchases, are left
-out. The licence of the files (competition data, research only) goes with what is made of them.
+out. With `--cold` one article in ten is new to the log: its purchases before the test's first day
+are left out too, those for which `zlib.crc32(article_id) % 10` is 0. The licence of the files
+(competition data, research only) goes with what is made of them.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,16 +55,19 @@ EVENT = pa.schema(
     ]
 )
 PLACES = {1: "store", 2: "online"}
+TEST_FROM = "2020-09-21"
+FOLDS, COLD_FOLD = 10, 0
 ROWS_AT_ONCE = 2048
 
 
-def convert(source: Path, out: Path, *, sample: int = 0) -> tuple[int, int]:
+def convert(source: Path, out: Path, *, sample: int = 0, cold: bool = False) -> tuple[int, int]:
     """Writes the dataset folder.
 
     Args:
       source: The folder of the H&M files.
       out: The dataset folder; its two tables are replaced.
       sample: Keeps only this many of the most bought articles; 0 keeps all.
+      cold: Whether one article in ten loses what was bought of it before the test.
 
     Returns:
       Number of products and of events.
@@ -79,8 +85,9 @@ def convert(source: Path, out: Path, *, sample: int = 0) -> tuple[int, int]:
     out.mkdir(parents=True, exist_ok=True)
     articles = _articles(source / "articles.parquet", with_photo)
     products = _write(out / "products.parquet", PRODUCT, _products(photos, articles, prices))
-    kept = pa.array(sorted(articles), pa.string())
-    events = _write(out / "events.parquet", EVENT, _events(source / "purchases.parquet", kept))
+    held_out = [a for a in articles if cold and zlib.crc32(a.encode()) % FOLDS == COLD_FOLD]
+    purchases = _events(source / "purchases.parquet", sorted(articles), sorted(held_out))
+    events = _write(out / "events.parquet", EVENT, purchases)
     return products, events
 
 
@@ -149,10 +156,13 @@ def _products(
             yield pa.RecordBatch.from_pylist(rows, schema=PRODUCT)
 
 
-def _events(path: Path, kept: pa.Array) -> Iterator[pa.RecordBatch]:
+def _events(path: Path, kept: list[str], held_out: list[str]) -> Iterator[pa.RecordBatch]:
+    wanted, late = (pa.array(ids, pa.string()) for ids in (kept, held_out))
     for batch in _batches(path, ["t_dat", "article_id", "sales_channel_id", "user"]):
         article = batch.column("article_id").cast(pa.string())
-        rows = batch.filter(pc.is_in(article, value_set=kept))
+        is_test = pc.greater_equal(batch.column("t_dat").cast(pa.string()), TEST_FROM)
+        stays = pc.or_(is_test, pc.invert(pc.is_in(article, value_set=late)))
+        rows = batch.filter(pc.and_(pc.is_in(article, value_set=wanted), stays))
         day = pc.strptime(rows.column("t_dat").cast(pa.string()), "%Y-%m-%d", "us")
         columns = [
             pc.assume_timezone(day, "UTC"),
@@ -184,10 +194,11 @@ def _write(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> 
     default=0,
     help="Keep only the N most bought articles, for a quick try.",
 )
-def main(source: Path, out: Path, sample: int) -> None:
+@click.option("--cold", is_flag=True, help="Make one article in ten new to the log.")
+def main(source: Path, out: Path, sample: int, cold: bool) -> None:
     """Turn the H&M files of HM_FOLDER into the dataset folder OUT."""
     with sentences("pipelines.hm"):
-        products, events = convert(source, out, sample=sample)
+        products, events = convert(source, out, sample=sample, cold=cold)
     click.echo(f"{out}: {products} products, {events} purchases")
 
 

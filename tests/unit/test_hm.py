@@ -1,6 +1,7 @@
 """pipelines.hm on a folder of the same shape as the real files, with four articles."""
 
 import datetime
+import zlib
 from pathlib import Path
 
 import click.testing
@@ -90,6 +91,18 @@ def test_a_sample_keeps_the_most_bought_articles(source: Path, tmp_path: Path):
     assert rows(tmp_path / "out" / "products.parquet")[0]["product_id"] == "0101"
 
 
+def test_articles_new_to_the_log_keep_their_test_purchases(
+    source: Path, tmp_path: Path, monkeypatch
+):
+    fold = zlib.crc32(b"0101") % hm.FOLDS
+    assert zlib.crc32(b"0102") % hm.FOLDS != fold
+    monkeypatch.setattr(hm, "COLD_FOLD", fold)
+    assert hm.convert(source, tmp_path / "out", cold=True) == (3, 2)
+    events = rows(tmp_path / "out" / "events.parquet")
+    kept = [(e["product_id"], str(e["timestamp"].date())) for e in events]
+    assert kept == [("0101", hm.TEST_FROM), ("0102", "2020-09-22")]
+
+
 def test_a_second_run_replaces_the_tables_and_leaves_nothing_else(source: Path, tmp_path: Path):
     out = tmp_path / "out"
     hm.convert(source, out, sample=1)
@@ -118,6 +131,7 @@ def test_the_command_prints_counts_and_exits_2_on_a_wrong_folder(source: Path, t
 
 def test_the_recipe_follows_the_protocol():
     config = load_config(ROOT / "pipelines" / "hm.toml")
+    assert config.split.test_from == hm.TEST_FROM
     assert config.split.test_from == "2020-09-21"
     assert config.evaluate.mask_seen
     assert config.evaluate.target_types == config.evaluate.seen_types == ("purchase",)
