@@ -1,6 +1,6 @@
 """Spoken drink orders as a dataset folder of tfmm: an order finds its drink's menu entry.
 
-    python -m pipelines.barista SPEECH_FOLDER OUT
+    python -m pipelines.barista SPEECH_FOLDER OUT [--synthetic N]
 
 SPEECH_FOLDER holds `barista_orders.parquet` (columns file, ogg, coffeeDrink, roast, size,
 numberOfShots, milkAmount, sugarAmount). OUT becomes a folder with four tables. The menu has one
@@ -11,26 +11,42 @@ Each order is there twice: as it was spoken, and typed, which is its slots joine
 order share an intent, so that `tfmm evaluate` sets voice against typed on the same orders. They are
 in the slice "entry heard" where another clip that was trained on asks for the same entry, else in
 "entry unheard". The clips carry no time: all events are of one instant.
+
+337 clips are few for a model that starts from nothing. Beside them the log holds N orders for each
+menu entry that a speech synthesiser says (eSpeak NG), as clicks, where the clips are purchases:
+simulated, for training alone. How people put an order into words is made up; milk, sugar and shots
+are those of the training clips.
 """
 
 from __future__ import annotations
 
+import itertools
+import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pyarrow as pa
 
+from pipelines.demo_shop import voices
 from pipelines.tables import JUDGMENT, Table, listed, read_parquet, sentences, write_dataset
 from tfmm.errors import TfmmError
 
 FOLDS, TEST_FOLD = 5, 0
 MENU = ("size", "roast", "coffeeDrink")
 EXTRAS = ("numberOfShots", "milkAmount", "sugarAmount")
+SYNTHETIC = 12
+OPENINGS = (
+    "", "a", "can i get a", "could i have a", "can i have a", "i'd like a", "i would like a",
+    "i'll have a", "i want a", "give me a", "please make me a", "i need a", "get me a",
+    "may i get a",
+)  # fmt: skip
+CLOSINGS = ("", "", "", "please", "thanks", "thank you")
 MADE_UP_TIME = datetime(2020, 1, 1, tzinfo=UTC)
 PRODUCT = pa.schema(
     {name: pa.string() for name in ("product_id", "title", "category", "size", "roast")}
@@ -87,12 +103,13 @@ class Order:
         return " ".join(self.slots[name] for name in names if self.slots[name])
 
 
-def convert(source: Path, out: Path) -> dict[str, int]:
+def convert(source: Path, out: Path, *, synthetic: int = SYNTHETIC) -> dict[str, int]:
     """Writes the dataset folder.
 
     Args:
       source: The folder of the speech files.
       out: The dataset folder; its four tables are replaced.
+      synthetic: Orders of each menu entry that are synthesised.
 
     Returns:
       Number of rows of each table.
@@ -109,11 +126,13 @@ def convert(source: Path, out: Path) -> dict[str, int]:
         if order.is_test
         for kind in ("voice", "typed")
     )
+    menu = [entries[key] for key in sorted(entries)]
+    made_up = _synthetic(menu, [one for one in _orders(path) if not one.is_test], synthetic)
     return write_dataset(
         out,
         {
-            "products": Table(PRODUCT, (_entry(entries[key]) for key in sorted(entries))),
-            "events": Table(EVENT, _events(_orders(path))),
+            "products": Table(PRODUCT, (_entry(order) for order in menu)),
+            "events": Table(EVENT, itertools.chain(_events(_orders(path)), made_up)),
             "queries": Table(QUERY, _queries(_orders(path), heard)),
             "judgments": Table(JUDGMENT, judgments),
         },
@@ -159,6 +178,56 @@ def _events(orders: Iterator[Order]) -> Rows:
                 }
 
 
+def _synthetic(menu: Sequence[Order], heard: Sequence[Order], count: int) -> Rows:
+    """Orders of each menu entry as a synthesiser says them, each in words and a voice of its own.
+
+    Args:
+      menu: An order for each menu entry.
+      heard: Orders whose extras they may have.
+      count: How many of each entry.
+    """
+    if not count:
+        return
+    if not voices.is_available():
+        raise TfmmError(
+            "pipelines.barista: expected espeakng-loader and soundfile (pip install 'tfmm[demo]')"
+            " or --synthetic 0, found none of them"
+        )
+    random = np.random.default_rng(0)
+    asked = [order for order in menu for _ in range(count)]
+    speakers = [*voices.HEARD["en"], *voices.UNHEARD["en"]]
+    spoken = [
+        voices.utterance(
+            _in_words(order, heard[int(random.integers(len(heard)))], random), speakers, random
+        )
+        for order in asked
+    ]
+    sounds = voices.record(spoken, processes=os.cpu_count() or 1)
+    for number, (order, sound) in enumerate(zip(asked, sounds, strict=True)):
+        yield {
+            "timestamp": MADE_UP_TIME,
+            "event_type": "click",
+            "product_id": order.entry,
+            "session_id": f"synthetic {number}",
+            "query_audio": sound,
+        }
+
+
+def _in_words(order: Order, other: Order, random: np.random.Generator) -> str:
+    """An order as somebody might put it, with the extras of another."""
+    extras = {name: other.slots[name] for name in EXTRAS}
+    before = [order.slots["size"], order.slots["roast"], extras["numberOfShots"]]
+    before = [before[at] for at in random.permutation(3) if before[at]]
+    # Somebody may add the last of these behind the drink.
+    cut = len(before) - int(random.random() < 0.3)
+    drink = order.slots["coffeeDrink"]
+    extra = " and ".join(extras[name] for name in ("milkAmount", "sugarAmount") if extras[name])
+    opening = OPENINGS[int(random.integers(len(OPENINGS)))]
+    closing = CLOSINGS[int(random.integers(len(CLOSINGS)))]
+    said = [opening, *before[:cut], drink, *before[cut:], f"with {extra}" if extra else "", closing]
+    return " ".join(part for part in said if part)
+
+
 def _queries(orders: Iterator[Order], heard: set[str]) -> Rows:
     for order in orders:
         if order.is_test:
@@ -175,10 +244,17 @@ def _queries(orders: Iterator[Order], heard: set[str]) -> Rows:
 @click.command()
 @click.argument("source", metavar="SPEECH_FOLDER", type=click.Path(path_type=Path, file_okay=False))
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
-def main(source: Path, out: Path) -> None:
+@click.option(
+    "--synthetic",
+    type=click.IntRange(min=0),
+    default=SYNTHETIC,
+    show_default=True,
+    help="Orders of each menu entry said by a speech synthesiser, for training.",
+)
+def main(source: Path, out: Path, synthetic: int) -> None:
     """Turn the drink orders of SPEECH_FOLDER into the dataset folder OUT."""
     with sentences("pipelines.barista"):
-        counts = convert(source, out)
+        counts = convert(source, out, synthetic=synthetic)
     click.echo(listed(out, counts))
 
 

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import barista
+from pipelines.demo_shop.voices import Utterance
 from tfmm.config import load_config
 from tfmm.errors import TfmmError
 
@@ -50,7 +51,7 @@ def rows(path: Path) -> list[dict]:
 
 
 def test_the_menu_has_one_entry_for_each_drink_size_and_roast(source: Path, tmp_path: Path):
-    barista.convert(source, tmp_path / "out")
+    barista.convert(source, tmp_path / "out", synthetic=0)
     assert rows(tmp_path / "out" / "products.parquet") == [
         {
             "product_id": "iced coffee/dark roast/large", "title": "large dark roast iced coffee",
@@ -68,7 +69,7 @@ def test_the_menu_has_one_entry_for_each_drink_size_and_roast(source: Path, tmp_
 
 
 def test_test_orders_are_asked_by_voice_and_typed_with_one_intent(source: Path, tmp_path: Path):
-    barista.convert(source, tmp_path / "out")
+    barista.convert(source, tmp_path / "out", synthetic=0)
     queries = rows(tmp_path / "out" / "queries.parquet")
     assert [(q["query_id"], q["text"], q["audio"]) for q in queries] == [
         (f"voice {TEST[0]}", None, f"sound {TEST[0]}".encode()),
@@ -88,7 +89,7 @@ def test_test_orders_are_asked_by_voice_and_typed_with_one_intent(source: Path, 
 
 
 def test_training_hears_no_test_clip(source: Path, tmp_path: Path):
-    barista.convert(source, tmp_path / "out")
+    barista.convert(source, tmp_path / "out", synthetic=0)
     events = rows(tmp_path / "out" / "events.parquet")
     sounds = [e["query_audio"] for e in events if e["query_audio"]]
     assert sounds == [f"sound {clip}".encode() for clip in TRAIN]
@@ -100,9 +101,41 @@ def test_training_hears_no_test_clip(source: Path, tmp_path: Path):
     assert len({e["session_id"] for e in events}) == len(events) == 6
 
 
+def test_synthetic_orders_are_clicks_on_their_entries(source: Path, tmp_path: Path):
+    def events() -> list[dict]:
+        barista.convert(source, tmp_path / "out", synthetic=2)
+        return rows(tmp_path / "out" / "events.parquet")
+
+    made_up = [e for e in events() if e["event_type"] == "click"]
+    entries = ["iced coffee/dark roast/large", "latte/-/small", "mocha/-/-"]
+    assert [e["product_id"] for e in made_up] == [entry for entry in entries for _ in range(2)]
+    assert all(e["query_text"] is None for e in made_up)
+    assert len({e["query_audio"] for e in made_up}) == 6
+    assert [e for e in events() if e["event_type"] == "click"] == made_up
+
+
+def test_synthetic_orders_say_the_entry_and_nothing_of_the_test(
+    source: Path, tmp_path: Path, monkeypatch
+):
+    said: list[str] = []
+
+    def record(utterances: list[Utterance], processes: int) -> list[bytes]:
+        said.extend(one.text for one in utterances)
+        return [b"sound"] * len(utterances)
+
+    monkeypatch.setattr(barista.voices, "record", record)
+    barista.convert(source, tmp_path / "out", synthetic=30)
+    entries = [{"iced", "coffee", "dark", "roast", "large"}, {"latte", "small"}, {"mocha"}]
+    for number, text in enumerate(said):
+        assert entries[number // 30] <= set(text.split())
+        # Milk and sugar are in an order of the test only.
+        assert not {"soy", "sugar"} & set(text.split())
+    assert any("double shot" in text for text in said)
+
+
 def test_a_second_run_gives_the_same_bytes(source: Path, tmp_path: Path):
     def content() -> list[bytes]:
-        barista.convert(source, tmp_path / "out")
+        barista.convert(source, tmp_path / "out", synthetic=0)
         return [path.read_bytes() for path in sorted((tmp_path / "out").iterdir())]
 
     assert len(content()) == 4
@@ -124,7 +157,7 @@ def test_a_bad_row_is_named_and_nothing_is_written(
 ):
     write(source, [*ORDERS, row])
     with pytest.raises(TfmmError) as caught:
-        barista.convert(source, tmp_path / "out")
+        barista.convert(source, tmp_path / "out", synthetic=0)
     assert str(caught.value).endswith(f"barista_orders.parquet: {sentence}")
     assert not (tmp_path / "out").exists()
 
@@ -132,14 +165,14 @@ def test_a_bad_row_is_named_and_nothing_is_written(
 def test_a_missing_file_or_column_is_named(source: Path, tmp_path: Path):
     pq.write_table(pa.table({"file": ["a"]}), source / "barista_orders.parquet")
     with pytest.raises(TfmmError, match=r"barista_orders\.parquet: expected the column ogg"):
-        barista.convert(source, tmp_path / "out")
+        barista.convert(source, tmp_path / "out", synthetic=0)
     with pytest.raises(TfmmError, match=r"barista_orders\.parquet: expected a Parquet file"):
         barista.convert(tmp_path, tmp_path / "out")
 
 
 def test_the_command_prints_counts_and_exits_2_on_a_wrong_folder(source: Path, tmp_path: Path):
     run = click.testing.CliRunner().invoke
-    done = run(barista.main, [str(source), str(tmp_path / "out")])
+    done = run(barista.main, [str(source), str(tmp_path / "out"), "--synthetic", "0"])
     assert done.exit_code == 0
     assert "3 products, 6 events, 4 queries, 4 judgments" in done.output
     assert run(barista.main, [str(tmp_path), str(tmp_path / "out")]).exit_code == 2
