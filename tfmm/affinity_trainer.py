@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,13 +12,12 @@ import tensorflow as tf
 from tfmm._keras import keras
 from tfmm.config import AffinityConfig
 from tfmm.data.companions import Companions
-from tfmm.data.store import FeatureStore
+from tfmm.data.store import FeatureStore, parts
 from tfmm.errors import TfmmError
 from tfmm.schedule import learning_rate
 from tfmm.towers.affinity import Affinity
 from tfmm.towers.tower import Tower
 
-EMBED_BATCH = 256
 WARMUP_STEPS = 20
 _OUT = -1e9
 Report = Callable[[int, int, float], None]
@@ -193,7 +191,7 @@ def count_words(model: Affinity, products: FeatureStore) -> Words | None:
     ids = np.asarray(products.arrays["text/ids"])
     model.weigh_words(ids)
     weights = np.zeros(ids.shape, np.float32)
-    for part in _parts(len(ids)):
+    for part in parts(len(ids)):
         weights[part] = model.word_weights(tf.constant(ids[part])).numpy()
     slots = products.slots["text"]
     there = np.where(slots >= 0, (ids > 0).sum(axis=1)[slots], 0)
@@ -211,7 +209,7 @@ def _content(
     """What the model reads of every product beside words, [N, ...] each; centres the photos."""
     encode = tf.function(tower.encoded, autograph=False, reduce_retracing=True)
     encodings = []
-    for part in _parts(products.rows) if "image" in model.widths else []:
+    for part in parts(products.rows) if "image" in model.widths else []:
         features = encode(_tensors(products.packed(part)), False)
         if "image/encoded" in features:
             encodings.append(features["image/encoded"].numpy())
@@ -220,7 +218,7 @@ def _content(
         model.centre_photos(photos)
     made: dict[str, list[npt.NDArray[np.float32]]] = {}
     start = 0
-    for part in _parts(products.rows):
+    for part in parts(products.rows):
         given: dict[str, npt.NDArray[Any]] = {"row": np.arange(len(part), dtype=np.int32)}
         where = np.flatnonzero(products.has("image")[part]) if len(photos) else np.zeros(0, int)
         if len(where):
@@ -232,10 +230,6 @@ def _content(
             made.setdefault(name, []).append(value.numpy())
     made.pop("text", None)
     return {name: np.concatenate(values) for name, values in made.items()}
-
-
-def _parts(rows: int) -> list[npt.NDArray[np.int64]]:
-    return np.array_split(np.arange(rows), math.ceil(rows / EMBED_BATCH))
 
 
 def _tensors(features: Mapping[str, npt.NDArray[Any]]) -> dict[str, tf.Tensor]:

@@ -13,6 +13,9 @@ SIGNATURE_OF: Mapping[str, str] = {
 }
 """The signature that a model has for each modality that it reads of a query."""
 
+RATE_HZ = 16_000
+"""Rate of the sounds that are stored and that towers hear."""
+
 
 def is_of_history(name: str) -> bool:
     """Whether an input goes along a history, oldest first, so that its newest values count."""

@@ -13,8 +13,7 @@ from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tfmm.artifacts import WARMUP_REQUESTS, InputSpec
-from tfmm.contract import SIGNATURE_OF
-from tfmm.features.audio import SAMPLE_RATE_HZ
+from tfmm.contract import RATE_HZ, SIGNATURE_OF
 from tfmm.records.sound_headers import wav_header
 
 BATCHING_PARAMETERS = "batching_params.pbtxt"
@@ -103,6 +102,6 @@ def _photo() -> bytes:
 
 def _sound() -> bytes:
     """A WAV of one second, 440 Hz."""
-    wave = np.sin(2 * np.pi * 440 * np.arange(SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ)
+    wave = np.sin(2 * np.pi * 440 * np.arange(RATE_HZ) / RATE_HZ)
     samples = np.rint(8_000 * wave).astype("<i2").tobytes()
-    return wav_header(len(samples), rate_hz=SAMPLE_RATE_HZ, channels=1, bits=16) + samples
+    return wav_header(len(samples), rate_hz=RATE_HZ, channels=1, bits=16) + samples

@@ -14,12 +14,11 @@ import tensorflow as tf
 from tfmm._keras import keras
 from tfmm.config import TrainConfig
 from tfmm.data.pairs import Pairs
-from tfmm.data.store import Arrays, FeatureStore
+from tfmm.data.store import Arrays, FeatureStore, parts
 from tfmm.model import TwoTower
 from tfmm.schedule import learning_rate
 from tfmm.towers.tower import Tower, fused_part
 
-EMBED_BATCH = 256
 REPORT_EVERY = 20
 Report = Callable[[int, float], None]
 
@@ -153,7 +152,7 @@ class Trainer:
                 self._plain.embed_products(
                     _tensors(validation.products.packed(part)), tf.constant(part, tf.int32)
                 ).numpy()
-                for part in _parts(validation.products.rows)
+                for part in parts(validation.products.rows)
             ]
         )
 
@@ -166,7 +165,7 @@ class Trainer:
             name: np.zeros(variable.shape, np.float32)
             for name, variable in self.model.encodings.banks.items()
         }
-        for part in _parts(products.rows):
+        for part in parts(products.rows):
             encoded = self._encode(_tensors(products.packed(part)), False)
             for name in filled.keys() & {key.split("/")[0] for key in encoded}:
                 filled[name][part[encoded[f"{name}/row"].numpy()]] = encoded[f"{name}/encoded"]
@@ -220,7 +219,7 @@ class Trainer:
         """Share of the held-out pairs whose product is among the ten best of all products."""
         products = tf.convert_to_tensor(embeddings)
         hits = []
-        for part in _parts(len(validation.pairs)):
+        for part in parts(len(validation.pairs)):
             queries = self._plain.embed_queries(_tensors(_query_features(validation, part)))
             scores = tf.linalg.matmul(queries, products, transpose_b=True)
             best = tf.math.top_k(scores, min(10, scores.shape[1])).indices.numpy()
@@ -253,11 +252,6 @@ def _query_features(validation: Validation, part: npt.NDArray[np.int64]) -> Arra
             features[f"{modality}/row"] = where.astype(np.int32)
             features |= validation.queries.gather(modality, rows[where])
     return features
-
-
-def _parts(rows: int) -> list[npt.NDArray[np.int64]]:
-    """Rows 0 to `rows` - 1, cut into what is embedded at once."""
-    return np.array_split(np.arange(rows), max(1, rows // EMBED_BATCH))
 
 
 def _tensors(features: Arrays) -> dict[str, tf.Tensor]:

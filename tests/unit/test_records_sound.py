@@ -11,7 +11,8 @@ import soundfile
 import tensorflow as tf
 from sample_media import sound, tone
 
-from tfmm.records.media import RATE_HZ, normalise_sound, resample
+from tfmm.contract import RATE_HZ
+from tfmm.records.media import normalise_sound, resample
 from tfmm.records.sound_headers import read_header, wav_header
 
 

@@ -93,9 +93,7 @@ class BatchPlan:
             "product_index": products.astype(np.int32),
             "weight": np.concatenate(weights).astype(np.float32),
         }
-        flat |= {
-            f"query:{name}": value for name, value in self._query_features(chosen, number).items()
-        }
+        flat |= {f"query:{name}": value for name, value in self._query_features(chosen).items()}
         product_features = self._product_features(products.astype(np.int64), self._photo_rows)
         flat |= self._sampled(flat["query:history"], number)
         drawn = [Drawn(s.pairs, rows) for s, (rows, _) in zip(self._streams, chosen, strict=True)]
@@ -155,7 +153,7 @@ class BatchPlan:
             self._orders[at, number] = random.permutation(self._streams[at].size)
         return self._orders[at, number]
 
-    def _query_features(self, chosen: list[tuple[Rows, Rows]], number: int) -> Arrays:
+    def _query_features(self, chosen: list[tuple[Rows, Rows]]) -> Arrays:
         width = self._config.catalogue.history_length
         features: Arrays = {
             "row": np.arange(self.batch_size, dtype=np.int32),

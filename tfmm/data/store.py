@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 Arrays = dict[str, npt.NDArray[Any]]
 ROW = "/row"
+ROWS_AT_ONCE = 256
 
 
 class FeatureStore:
@@ -169,3 +171,8 @@ def _file_name(name: str) -> str:
 
 def _open(path: Path, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     return np.memmap(path, dtype=np.dtype(dtype), mode="r", shape=shape)
+
+
+def parts(rows: int) -> list[npt.NDArray[np.int64]]:
+    """Rows 0..rows - 1 in parts of about `ROWS_AT_ONCE`, none larger."""
+    return np.array_split(np.arange(rows), max(1, math.ceil(rows / ROWS_AT_ONCE)))

@@ -12,9 +12,9 @@ import math
 import tensorflow as tf
 
 from tfmm.config import AudioConfig
+from tfmm.contract import RATE_HZ
 from tfmm.features import wav
 
-SAMPLE_RATE_HZ = 16_000
 LOWEST_HZ, HIGHEST_HZ = 60.0, 7_600.0
 _FLOOR = 1e-2
 _SILENCE = 0.02
@@ -48,7 +48,7 @@ def decode_waveforms(contents: tf.Tensor, *, seconds: float) -> tf.Tensor:
 
 def samples_of(seconds: float) -> int:
     """Samples of a waveform of this length."""
-    return round(seconds * SAMPLE_RATE_HZ)
+    return round(seconds * RATE_HZ)
 
 
 def frames_of(config: AudioConfig) -> int:
@@ -57,16 +57,16 @@ def frames_of(config: AudioConfig) -> int:
 
 
 def _samples_of_ms(milliseconds: float) -> int:
-    return round(milliseconds * SAMPLE_RATE_HZ / 1000)
+    return round(milliseconds * RATE_HZ / 1000)
 
 
 def _decode_one(contents: tf.Tensor, *, samples: int) -> tf.Tensor:
     decoded, rate_hz = wav.decode(contents)
     decoded = _without_leading_silence(decoded, rate_hz)
-    decoded = decoded[: rate_hz * math.ceil(samples / SAMPLE_RATE_HZ)]
-    resampled = tf.cond(
-        rate_hz == SAMPLE_RATE_HZ, lambda: decoded, lambda: resample(decoded, rate_hz)
-    )[:samples]
+    decoded = decoded[: rate_hz * math.ceil(samples / RATE_HZ)]
+    resampled = tf.cond(rate_hz == RATE_HZ, lambda: decoded, lambda: resample(decoded, rate_hz))[
+        :samples
+    ]
     padded = tf.pad(resampled, [[0, samples - tf.shape(resampled)[0]]])
     return tf.ensure_shape(padded, [samples])
 
@@ -92,7 +92,7 @@ def resample(samples: tf.Tensor, rate_hz: tf.Tensor) -> tf.Tensor:
     """
     length = tf.size(samples, out_type=tf.int64)
     seconds = tf.maximum((length + rate_hz - 1) // rate_hz, 1)
-    before, after = seconds * rate_hz, seconds * SAMPLE_RATE_HZ
+    before, after = seconds * rate_hz, seconds * RATE_HZ
     spectrum = tf.signal.rfft(tf.pad(samples, [[0, before - length]]))
     kept = (tf.minimum(before, after) + 1) // 2
     spectrum = tf.pad(spectrum[:kept], [[0, after // 2 + 1 - kept]])
@@ -122,7 +122,7 @@ def log_mel(waveform: tf.Tensor, config: AudioConfig) -> tf.Tensor:
     # Padded here: rfft does not pad a batch of no sounds, and then refuses it as too short.
     spectrum = tf.abs(tf.signal.rfft(tf.pad(windows, [[0, 0], [0, 0], [0, length - frame]])))
     bands = tf.signal.linear_to_mel_weight_matrix(
-        config.mel_bins, length // 2 + 1, SAMPLE_RATE_HZ, LOWEST_HZ, HIGHEST_HZ
+        config.mel_bins, length // 2 + 1, RATE_HZ, LOWEST_HZ, HIGHEST_HZ
     )
     frames = tf.math.log(tf.matmul(spectrum, bands) + _FLOOR)
     mean, variance = tf.nn.moments(frames, axes=[1, 2], keepdims=True)

@@ -22,12 +22,11 @@ import tensorflow_io as tfio
 
 from tfmm._quiet import no_advice
 from tfmm.config import PrepareConfig
+from tfmm.contract import RATE_HZ
 from tfmm.errors import RecordError
 from tfmm.records.photo import normalise_photo
 from tfmm.records.schema import MediaReference
 from tfmm.records.sound_headers import SoundHeader, read_header, wav_header
-
-RATE_HZ = 16_000
 
 _REMEMBERED_BYTES = 64 << 20
 _ENTRY_BYTES = 1024  # what remembering costs beside the result, roughly
