@@ -55,6 +55,7 @@ _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("train.boost.image", 0.01, 100),
     ("train.boost.audio", 0.01, 100),
     ("train.temperature", 1e-3, 10),
+    ("train.margin", 0, 2),
     ("train.decay_share", 0.01, 1),
     ("split.validation_fraction", 0, 0.9),
     ("split.test_fraction", 0, 0.9),
@@ -80,3 +81,14 @@ def check_value(key: str, config: Any, where: str, bounds: tuple[float, float]) 
     value, (low, high) = operator.attrgetter(key)(config), bounds
     if not low <= value <= high:
         raise TfmmError(f"{where}: {key}: expected {low}..{high}, received {value}")
+
+
+def check_loss(config: Any, where: str) -> None:
+    """Refuses what only a softmax can do, where the recipe chose another loss."""
+    train = config.train
+    for name in ("hard_negatives", "next_items"):
+        if train.loss != "softmax" and getattr(train, name):
+            raise TfmmError(
+                f'{where}: train.{name}: expected 0 with train.loss = "{train.loss}",'
+                f" received {getattr(train, name)}"
+            )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tfmm.bounds import check_bounds, check_value
+from tfmm.bounds import check_bounds, check_loss, check_value
 from tfmm.errors import TfmmError
 from tfmm.tree import make, set_value
 
@@ -351,6 +351,9 @@ class TrainConfig:
         them it stays at the peak.
       weight_decay: Decoupled weight decay.
       temperature: Where the learnt softmax temperature starts.
+      loss: "softmax"; "triplet" or "max_margin", which want a positive's cosine `margin` above that
+        of the nearest negative or of each.
+      margin: Difference of two cosines.
       unimodal: Weight of a second softmax for each modality, between products reduced to it and
         the queries that ask by it; 0 for none.
       symmetric: Weight of the softmax the other way round, of a product over the queries of the
@@ -396,6 +399,8 @@ class TrainConfig:
     decay_share: float = 1.0
     weight_decay: float = 1e-4
     temperature: float = 0.07
+    loss: Literal["softmax", "triplet", "max_margin"] = "softmax"
+    margin: float = 0.2
     unimodal: float = 1.0
     symmetric: float = 0.0
     uniform_negatives: int = 0
@@ -555,6 +560,7 @@ def _check(config: Config, where: str) -> None:
     if not config.name or any(c in config.name for c in "/\\\0") or config.name.startswith("."):
         raise TfmmError(f"{where}: name: expected a folder name, received {config.name!r}")
     _check_tower(config, where)
+    check_loss(config, where)
 
 
 def _check_tower(config: Config, where: str) -> None:

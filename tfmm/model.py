@@ -11,9 +11,12 @@ import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
+from tfmm._keras import keras
 from tfmm.config import MEDIA, TrainConfig
 from tfmm.features.history import history_items
+from tfmm.margins import MarginLoss
 from tfmm.sampling import SampledSoftmax, expected_counts
+from tfmm.sides import Alone, Candidates, Own, Queries, Replicas, Side
 from tfmm.towers.encodings import Encodings
 from tfmm.towers.tower import Tower
 
@@ -122,7 +125,7 @@ class TwoTower(tfrs.Model):
           This replica's part of the mean over the global batch, scalar.
         """
         weight: tf.Tensor = inputs["weight"]
-        replicas = _Replicas()
+        replicas = Replicas()
         index = replicas.gather(inputs["product_index"])
         query = self._with_history(inputs["query"])
         asked = self._side(self.query_tower, query, training)
@@ -130,14 +133,14 @@ class TwoTower(tfrs.Model):
         products = replicas.gather(told.whole)
         if training:
             self.bank.scatter_update(tf.IndexedSlices(tf.stop_gradient(products), index))
-        candidates = _Candidates(products, index)
+        candidates = Candidates(products, index)
         if training and self.encodings is not None and self._config.uniform_negatives:
             negatives = replicas.gather(inputs["negatives"])
             drawn = self.encodings.vectors(negatives, self._from_log(negatives))
             candidates = candidates.joined(drawn, negatives)
         queries = asked.whole / self.temperature()
-        own = self._own(inputs, queries) if training else _Own()
-        loss = self._softmax(queries, candidates, weight, self._counts, own)
+        own = self._own(inputs, queries) if training else Own()
+        loss = self._compared(queries, candidates, weight, self._counts, own)
         for modality in [name for name in told.alone if name in asked.alone]:
             alone = told.alone[modality]
             # Products without the modality are no negatives: one more dimension takes them out.
@@ -145,12 +148,12 @@ class TwoTower(tfrs.Model):
             vectors = replicas.gather(tf.concat([alone.vectors, out], axis=1))
             asks = weight * asked.asks_by(modality) * alone.has
             marked = tf.pad(queries, [[0, 0], [0, 1]], constant_values=1.0)
-            loss += self._config.unimodal * self._softmax(
-                marked, _Candidates(vectors, index), asks, self._in_batch, _Own(own.others)
+            loss += self._config.unimodal * self._compared(
+                marked, Candidates(vectors, index), asks, self._in_batch, Own(own.others)
             )
         if training and self._config.symmetric:
             others = replicas.gather(own.others) if own.others is not None else None
-            asks = _Queries(replicas.gather(asked.whole), index, others)
+            asks = Queries(replicas.gather(asked.whole), index, others)
             loss += self._config.symmetric * self._asked_back(told.whole, asks, weight)
         loss /= tf.cast(tf.shape(weight)[0] * replicas.count, tf.float32)
         if training and self.encodings is not None and self._config.next_items:
@@ -163,9 +166,9 @@ class TwoTower(tfrs.Model):
         self,
         inputs: dict[str, Features | tf.Tensor],
         index: tf.Tensor,
-        replicas: _Replicas,
+        replicas: Replicas,
         training: bool,
-    ) -> _Side:
+    ) -> Side:
         """The products' side of a batch; their encodings are kept."""
         product = inputs["product"] | self._from_log(inputs["product_index"])
         if training and self.encodings is not None:
@@ -186,7 +189,7 @@ class TwoTower(tfrs.Model):
         query: Features,
         inputs: dict[str, Features | tf.Tensor],
         own: tf.Tensor,
-        candidates: _Candidates,
+        candidates: Candidates,
     ) -> tf.Tensor:
         """Mean cross-entropy of the next product at places within histories, scalar.
 
@@ -211,11 +214,11 @@ class TwoTower(tfrs.Model):
         items, known = history_items(history, tf.convert_to_tensor(self.bank))
         return features | {"history/items": items, "history/known": known}
 
-    def _own(self, inputs: dict[str, Features | tf.Tensor], queries: tf.Tensor) -> _Own:
+    def _own(self, inputs: dict[str, Features | tf.Tensor], queries: tf.Tensor) -> Own:
         """What the rows of a batch bring to their own softmax."""
         others = inputs["others"] if self._config.other_positives else None
         if self.encodings is None or not self._config.hard_negatives:
-            return _Own(others)
+            return Own(others)
         hard: tf.Tensor = inputs["hard"]
         index = tf.reshape(tf.maximum(hard, 0), [-1])
         vectors = self.encodings.vectors(index, self._from_log(index))
@@ -223,19 +226,19 @@ class TwoTower(tfrs.Model):
         logits = tf.reduce_sum(queries[:, tf.newaxis] * vectors, axis=2)
         logits += math.log(self._config.hard_negative_weight)
         logits = tf.where(hard < 0, _OUT, logits)
-        return _Own(others, hard, tf.reduce_logsumexp(logits, axis=1))
+        return Own(others, hard, tf.reduce_logsumexp(logits, axis=1))
 
-    def _softmax(
+    def _compared(
         self,
         queries: tf.Tensor,
-        candidates: _Candidates,
+        candidates: Candidates,
         weight: tf.Tensor,
         counts: tf.Tensor,
-        own: _Own,
+        own: Own,
     ) -> tf.Tensor:
-        """Sum of the weighted cross-entropies; candidate i is query i's positive."""
+        """Sum of the weighted losses; candidate i is query i's positive."""
         log_counts = self._log_counts(candidates, counts)
-        loss = SampledSoftmax(log_counts, positive=self._config.log_q_positive, own=own.total)
+        loss = self._loss(log_counts, own.total)
         # The task needs AutoGraph; the rest of the step would only be traced more slowly by it.
         task = tf.function(tfrs.tasks.Retrieval(loss, remove_accidental_hits=True))
         return task(
@@ -247,11 +250,18 @@ class TwoTower(tfrs.Model):
             score_mask=own.shared(candidates.index),
         )
 
-    def _asked_back(self, products: tf.Tensor, queries: _Queries, weight: tf.Tensor) -> tf.Tensor:
+    def _loss(self, log_counts: tf.Tensor, own: tf.Tensor | None = None) -> keras.losses.Loss:
+        config = self._config
+        if config.loss == "softmax":
+            return SampledSoftmax(log_counts, positive=config.log_q_positive, own=own)
+        hardest = config.loss == "triplet"
+        return MarginLoss(config.margin, self.temperature(), hardest=hardest)
+
+    def _asked_back(self, products: tf.Tensor, queries: Queries, weight: tf.Tensor) -> tf.Tensor:
         """The other way round: which query asked for the product of each row, sum of losses."""
         index = queries.index[: products.shape[0]]
         even = tf.zeros_like(queries.index, tf.float32)
-        task = tf.function(tfrs.tasks.Retrieval(SampledSoftmax(even), remove_accidental_hits=True))
+        task = tf.function(tfrs.tasks.Retrieval(self._loss(even), remove_accidental_hits=True))
         return task(
             products / self.temperature(),
             queries.vectors,
@@ -261,133 +271,25 @@ class TwoTower(tfrs.Model):
             score_mask=queries.shared(index),
         )
 
-    def _log_counts(self, candidates: _Candidates, counts: tf.Tensor) -> tf.Tensor:
+    def _log_counts(self, candidates: Candidates, counts: tf.Tensor) -> tf.Tensor:
         """How often each candidate was to be expected, its logarithm [C]."""
         logs = tf.gather(counts, candidates.index)
         return logs if self._config.log_q else tf.zeros_like(logs)
 
-    def _side(self, tower: Tower, features: Features, training: bool) -> _Side:
+    def _side(self, tower: Tower, features: Features, training: bool) -> Side:
         tokens, present = tower.tokens(features, training)
         names = [name for name in tower.modalities if name in MEDIA]
         if not (training and self._config.unimodal):
             names = []
-        alone: dict[str, _Alone] = {
-            name: _Alone(
+        alone: dict[str, Alone] = {
+            name: Alone(
                 tower.joint.alone(name, tokens, present),
                 tf.reduce_max(tower.joint.only(name, present), axis=1),
             )
             for name in names
         }
-        return _Side(tower.joint(tokens, present), alone)
-
-
-@dataclass(frozen=True)
-class _Candidates:
-    """Vectors [C, dim] of products int32 [C]."""
-
-    vectors: tf.Tensor
-    index: tf.Tensor
-
-    def joined(self, vectors: tf.Tensor, index: tf.Tensor) -> _Candidates:
-        """These and others behind them."""
-        return _Candidates(
-            tf.concat([self.vectors, vectors], axis=0), tf.concat([self.index, index], axis=0)
-        )
-
-
-@dataclass(frozen=True)
-class _Own:
-    """What each row of a batch adds to the candidates that all share, and takes out of them.
-
-    Attributes:
-      others: Products int32 [B, M] that are positives of the row's query too; -1 is padding.
-      hard: Products int32 [B, H] that are negatives of this row for certain; -1 is padding.
-      total: Log-sum-exp of their logits, [B].
-    """
-
-    others: tf.Tensor | None = None
-    hard: tf.Tensor | None = None
-    total: tf.Tensor | None = None
-
-    def shared(self, index: tf.Tensor) -> tf.Tensor | None:
-        """Which of the candidates int32 [C] stand in each row's softmax, bool [B, C]."""
-        named = [products for products in (self.others, self.hard) if products is not None]
-        if not named:
-            return None
-        products = tf.concat(named, axis=1)[:, :, tf.newaxis]
-        return ~tf.reduce_any(products == index[tf.newaxis, tf.newaxis], axis=1)
-
-
-@dataclass(frozen=True)
-class _Queries:
-    """Queries of all replicas as candidates, this one's first.
-
-    Attributes:
-      vectors: Their unit vectors [C, dim].
-      index: The product that each led to, int32 [C].
-      others: Further products that it led to, int32 [C, M]; -1 is padding.
-    """
-
-    vectors: tf.Tensor
-    index: tf.Tensor
-    others: tf.Tensor | None = None
-
-    def shared(self, products: tf.Tensor) -> tf.Tensor | None:
-        """Which queries stand in the softmax of each product int32 [B], bool [B, C]."""
-        if self.others is None:
-            return None
-        return ~tf.reduce_any(
-            self.others[tf.newaxis] == products[:, tf.newaxis, tf.newaxis], axis=2
-        )
+        return Side(tower.joint(tokens, present), alone)
 
 
 def _log(counts: npt.NDArray[np.float32]) -> tf.Tensor:
     return tf.constant(np.log(counts), tf.float32)
-
-
-class _Replicas:
-    """The replicas that share a step.
-
-    Attributes:
-      count: How many there are.
-    """
-
-    def __init__(self) -> None:
-        self._context = tf.distribute.get_replica_context()
-        self.count = self._context.num_replicas_in_sync if self._context is not None else 1
-
-    def gather(self, rows: tf.Tensor) -> tf.Tensor:
-        """Rows of all replicas, this one's first: `Retrieval` takes row i as query i's positive."""
-        if self.count == 1:
-            return rows
-        size = rows.shape[0]
-        everyone = self._context.all_gather(rows, axis=0)
-        return tf.roll(everyone, -self._context.replica_id_in_sync_group * size, axis=0)
-
-
-@dataclass(frozen=True)
-class _Alone:
-    """One modality of a batch: vectors of it alone [B, dim], and who has it, [B] of 0 and 1."""
-
-    vectors: tf.Tensor
-    has: tf.Tensor
-
-
-@dataclass(frozen=True)
-class _Side:
-    """A batch as one tower sees it: vectors of the whole rows [B, dim], and of each modality."""
-
-    whole: tf.Tensor
-    alone: dict[str, _Alone]
-
-    def asks_by(self, modality: str) -> tf.Tensor:
-        """Which rows a modality's softmax takes, [B] of 0 and 1.
-
-        Words, typed or spoken, say what is wanted, also of a mixture. A photo does so where it
-        stands alone: beside words it shows something else, which the words change.
-        """
-        own = self.alone[modality].has
-        if modality == "text":
-            return tf.maximum(own, self.alone["audio"].has) if "audio" in self.alone else own
-        count = tf.add_n([part.has for part in self.alone.values()])
-        return own * tf.cast(count < 1.5, tf.float32)

@@ -94,6 +94,25 @@ def test_loss_is_the_weighted_softmax_with_log_q_and_without_accidental_hits():
     np.testing.assert_allclose(model.compute_loss(batch).numpy(), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("loss", ["triplet", "max_margin"])
+def test_a_margin_compares_cosines_without_accidental_hits(loss: str):
+    keras.utils.set_random_seed(3)
+    config = TrainConfig(temperature=0.5, loss=loss, margin=0.4, unimodal=0.0, batch_size=4)
+    probability = np.array([0.5, 0.2, 0.1, 0.1, 0.1], dtype=np.float32)
+    model = TwoTower(config, Linear(), Linear(), dim=DIM, sampling_probability=probability)
+    batch = inputs()
+    queries = model.embed_queries(batch["query"]).numpy()
+    products = model.embed_products(batch["product"], batch["product_index"]).numpy()
+    cosine, index = queries @ products.T, batch["product_index"].numpy()
+    expected = 0.0
+    for row in range(4):
+        others = [c for c in range(4) if index[c] != index[row]]
+        excess = np.maximum(0.4 + cosine[row, others] - cosine[row, row], 0)
+        kept = excess.max() if loss == "triplet" else excess.mean()
+        expected += batch["weight"].numpy()[row] * kept / 4
+    np.testing.assert_allclose(model.compute_loss(batch).numpy(), expected, rtol=1e-5)
+
+
 def test_log_q_can_be_left_out():
     with_it, without = make(), make(log_q=False)
     assert abs(with_it.compute_loss(inputs()) - without.compute_loss(inputs())) > 1e-3
