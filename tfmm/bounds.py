@@ -40,6 +40,7 @@ _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("train.batch_size", 2, 1_000_000),
     ("train.unimodal", 0, 100),
     ("train.symmetric", 0, 100),
+    ("train.purchase_task", 0, 100),
     ("train.uniform_negatives", 0, 1_000_000),
     ("train.hard_negatives", 0, 16),
     ("train.hard_negative_weight", 0.01, 100),

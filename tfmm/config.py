@@ -358,6 +358,9 @@ class TrainConfig:
         the queries that ask by it; 0 for none.
       symmetric: Weight of the softmax the other way round, of a product over the queries of the
         batch, for pairs of which either side may ask (Radford et al. 2021); 0 for none.
+      purchase_task: Weight of a second task, a softmax over the purchases alone with a temperature
+        of its own, for the same towers; the first is over all positive events. It counts by
+        purchase, however few of the pairs are; 0 for none.
       uniform_negatives: Products a step, drawn from the whole catalogue and seen as negatives by
         all queries; 0 for none. Their encoders do not run: what these gave last is kept.
       hard_negatives: Products a pair that stood above the last click of its page, or one place
@@ -403,6 +406,7 @@ class TrainConfig:
     margin: float = 0.2
     unimodal: float = 1.0
     symmetric: float = 0.0
+    purchase_task: float = 0.0
     uniform_negatives: int = 0
     hard_negatives: int = 0
     hard_negative_weight: float = 1.0

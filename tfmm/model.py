@@ -73,6 +73,10 @@ class TwoTower(tfrs.Model):
         self.log_temperature = tf.Variable(
             np.log(config.temperature), dtype=tf.float32, name="log_temperature"
         )
+        if config.purchase_task:
+            self.log_purchase_temperature = tf.Variable(
+                np.log(config.temperature), dtype=tf.float32, name="log_purchase_temperature"
+            )
         self.bank = tf.Variable(
             tf.zeros([len(sampling_probability), dim]),
             trainable=False,
@@ -103,7 +107,7 @@ class TwoTower(tfrs.Model):
 
     def temperature(self) -> tf.Tensor:
         """The learnt softmax temperature."""
-        return tf.clip_by_value(tf.exp(self.log_temperature), MIN_TEMPERATURE, MAX_TEMPERATURE)
+        return _bounded(self.log_temperature)
 
     def compute_loss(
         self, inputs: dict[str, Features | tf.Tensor], training: bool = False
@@ -141,15 +145,12 @@ class TwoTower(tfrs.Model):
         queries = asked.whole / self.temperature()
         own = self._own(inputs, queries) if training else Own()
         loss = self._compared(queries, candidates, weight, self._counts, own)
-        for modality in [name for name in told.alone if name in asked.alone]:
-            alone = told.alone[modality]
-            # Products without the modality are no negatives: one more dimension takes them out.
-            out = _OUT * (1.0 - alone.has[:, tf.newaxis])
-            vectors = replicas.gather(tf.concat([alone.vectors, out], axis=1))
-            asks = weight * asked.asks_by(modality) * alone.has
-            marked = tf.pad(queries, [[0, 0], [0, 1]], constant_values=1.0)
-            loss += self._config.unimodal * self._compared(
-                marked, Candidates(vectors, index), asks, self._in_batch, Own(own.others)
+        loss += self._alone((asked, told), index, weight, replicas, own)
+        if training and self._config.purchase_task:
+            bought = asked.whole / _bounded(self.log_purchase_temperature)
+            counts = weight * inputs["purchase"]
+            loss += self._config.purchase_task * self._compared(
+                bought, candidates, counts, self._counts, Own(own.others)
             )
         if training and self._config.symmetric:
             others = replicas.gather(own.others) if own.others is not None else None
@@ -160,6 +161,29 @@ class TwoTower(tfrs.Model):
             following = inputs["next_product"]
             own = self.encodings.vectors(following, self._from_log(following))
             loss += self._next_items(query, inputs, own, candidates) / replicas.count
+        return loss
+
+    def _alone(
+        self,
+        sides: tuple[Side, Side],
+        index: tf.Tensor,
+        weight: tf.Tensor,
+        replicas: Replicas,
+        own: Own,
+    ) -> tf.Tensor:
+        """The losses of modalities on their own, 0 outside training."""
+        (asked, told), loss = sides, 0.0
+        queries = asked.whole / self.temperature()
+        for modality in [name for name in told.alone if name in asked.alone]:
+            alone = told.alone[modality]
+            # Products without the modality are no negatives: one more dimension takes them out.
+            out = _OUT * (1.0 - alone.has[:, tf.newaxis])
+            vectors = replicas.gather(tf.concat([alone.vectors, out], axis=1))
+            asks = weight * asked.asks_by(modality) * alone.has
+            marked = tf.pad(queries, [[0, 0], [0, 1]], constant_values=1.0)
+            loss += self._config.unimodal * self._compared(
+                marked, Candidates(vectors, index), asks, self._in_batch, Own(own.others)
+            )
         return loss
 
     def _told(
@@ -289,6 +313,10 @@ class TwoTower(tfrs.Model):
             for name in names
         }
         return Side(tower.joint(tokens, present), alone)
+
+
+def _bounded(log_temperature: tf.Variable) -> tf.Tensor:
+    return tf.clip_by_value(tf.exp(log_temperature), MIN_TEMPERATURE, MAX_TEMPERATURE)
 
 
 def _log(counts: npt.NDArray[np.float32]) -> tf.Tensor:

@@ -57,6 +57,7 @@ def pairs() -> Pairs:
         query=np.arange(LOGGED),
         product=(np.arange(LOGGED) % PRODUCTS).astype(np.int32),
         weight=np.where(np.arange(LOGGED) % 2, 3.0, 1.0).astype(np.float32),
+        purchased=np.arange(LOGGED) % 4 == 1,
         timestamp_us=np.arange(LOGGED),
         history=np.tile(np.arange(LOGGED, dtype=np.int32)[:, None] + 1, (1, 3)),
         history_event=np.tile(np.arange(LOGGED)[:, None] % 3 + 1, (1, 3)).astype(np.int8),
@@ -288,3 +289,18 @@ def test_hard_negatives_are_a_function_of_the_batch_number(stores: Stores, pairs
     np.testing.assert_array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[0], drawn[2])
     assert "hard" not in BatchPlan(config(0.25), log, stores, batch_size=16).batch(0)
+
+
+def test_purchases_count_by_purchase_however_few_they_are(stores: Stores, pairs: Pairs):
+    train = TrainConfig(catalogue_share=0.25, purchase_task=1.0)
+    plan = BatchPlan(replace(config(0.25), train=train), pairs, stores, batch_size=16)
+    batches = [plan.batch(number) for number in range(plan.batches_per_epoch * 8)]
+    for batch in batches:
+        row = batch["query:history"][:, 0] - 1
+        np.testing.assert_array_equal(batch["purchase"] > 0, pairs.purchased[row] & (row >= 0))
+        assert batch["purchase"].dtype == np.float32
+    assert np.mean([batch["purchase"].mean() for batch in batches]) == pytest.approx(1, rel=0.1)
+    assert "purchase" not in BatchPlan(config(0.25), pairs, stores, batch_size=16).batch(0)
+    none = replace(pairs, purchased=np.zeros(LOGGED, np.bool_))
+    with pytest.raises(TfmmError, match="expected purchases among the training pairs"):
+        BatchPlan(replace(config(0.25), train=train), none, stores, batch_size=16)

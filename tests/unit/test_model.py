@@ -196,6 +196,40 @@ def test_unimodal_adds_a_softmax_among_those_that_have_the_modality(log_q: bool)
     assert added == pytest.approx(3.0 * expected, rel=1e-4)
 
 
+def test_purchases_are_a_second_task_with_a_temperature_of_its_own():
+    probability = np.array([0.5, 0.2, 0.1, 0.1, 0.1], dtype=np.float32)
+
+    def make_with(purchase_task: float) -> TwoTower:
+        keras.utils.set_random_seed(3)
+        config = TrainConfig(
+            temperature=0.5, unimodal=0.0, purchase_task=purchase_task, batch_size=4
+        )
+        return TwoTower(config, Linear(), Linear(), dim=DIM, sampling_probability=probability)
+
+    bought = np.array([0.0, 4.0, 4.0, 0.0], np.float32)
+    batch = inputs() | {"purchase": tf.constant(bought)}
+    batch["query"]["history"] = tf.zeros([4, 2], tf.int32)
+    whole = float(make_with(0.0).compute_loss(batch, training=True))
+    model = make_with(3.0)
+    assert float(model.compute_loss(batch)) == pytest.approx(whole)
+    model.log_purchase_temperature.assign(np.log(0.8))
+    index = batch["product_index"].numpy()
+    queries = model.embed_queries(batch["query"]).numpy()
+    products = model.embed_products(batch["product"], batch["product_index"]).numpy()
+    logits = queries @ products.T / 0.8
+    logits -= np.log(4 * probability[index])[None, :] * (1 - np.eye(4))
+    expected = 0.0
+    for row in (1, 2):
+        others = [c for c in range(4) if c == row or index[c] != index[row]]
+        entropy = np.log(np.exp(logits[row, others]).sum()) - logits[row, row]
+        expected += batch["weight"].numpy()[row] * bought[row] * entropy / 4
+    added = float(model.compute_loss(batch, training=True)) - whole
+    assert added == pytest.approx(3.0 * expected, rel=1e-4)
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(batch, training=True)
+    assert abs(float(tape.gradient(loss, model.log_purchase_temperature))) > 1e-3
+
+
 @pytest.mark.parametrize("others", [False, True])
 def test_symmetric_adds_a_softmax_of_each_product_over_the_queries(others: bool):
     probability = np.array([0.5, 0.2, 0.1, 0.1, 0.1], dtype=np.float32)

@@ -34,6 +34,7 @@ def test_impressions_are_no_positives_and_each_query_is_read_once():
     )
     assert queries == [Query("red", b"", b""), Query("red", b"x", b"")]
     assert pairs.query.tolist() == [0, 0, 1]
+    assert not pairs.purchased.any()
     assert pairs.product.tolist() == [0, 1, 2]
 
 
@@ -46,6 +47,7 @@ def test_click_cart_and_purchase_after_one_query_are_one_pair_of_the_largest_wei
         ]
     )
     assert pairs.weight.tolist() == [4.0]
+    assert pairs.purchased.tolist() == [True]
     assert pairs.timestamp_us.tolist() == [5 * SECOND]
 
 

@@ -21,6 +21,7 @@ def pairs(rows: list[tuple[int, int, int]], **more: Any) -> Pairs:
         "query": query,
         "product": product.astype(np.int32),
         "weight": np.ones(count, np.float32),
+        "purchased": np.zeros(count, np.bool_),
         "timestamp_us": np.arange(count) * 1_000_000,
         "history": np.zeros((count, 1), np.int32),
         "history_event": np.zeros((count, 0), np.int8),

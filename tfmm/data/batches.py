@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfmm.config import MEDIA, AugmentConfig, Config
 from tfmm.data.augment import augment
-from tfmm.data.negatives import Drawn, of_rows
+from tfmm.data.negatives import Drawn, of_rows, purchase_share, purchased
 from tfmm.data.pairs import Pairs
 from tfmm.data.store import ROW, Arrays, FeatureStore
 from tfmm.errors import TfmmError
@@ -76,6 +76,10 @@ class BatchPlan:
         self._stores = stores
         self._streams = _streams(config, pairs, stores, batch_size)
         self._orders: dict[tuple[int, int], Rows] = {}
+        task = config.train.purchase_task
+        self._purchase_share = (
+            purchase_share([(s.quota, s.pairs) for s in self._streams]) if task else 0.0
+        )
         self._photo_rows = _photo_rows(self._streams, config.train.product_photo_share)
         logged = [stream for stream in self._streams if stream.pairs is not None]
         passed = logged or self._streams
@@ -99,6 +103,8 @@ class BatchPlan:
         drawn = [Drawn(s.pairs, rows) for s, (rows, _) in zip(self._streams, chosen, strict=True)]
         random = np.random.default_rng([self._config.seed, len(self._streams) + 1, number])
         flat |= of_rows(drawn, self._config.train, random)
+        if self._purchase_share:
+            flat["purchase"] = purchased(drawn) / np.float32(self._purchase_share)
         return flat | {f"product:{name}": value for name, value in product_features.items()}
 
     def _sampled(self, history: npt.NDArray[np.int32], number: int) -> Arrays:

@@ -1,4 +1,4 @@
-"""Products that single rows of a batch bring along: which are no negatives, and which are hard."""
+"""What single rows of a batch bring along: no negatives, hard ones, whether it was bought."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from tfmm.config import TrainConfig
 from tfmm.data.pairs import Pairs
 from tfmm.data.store import Arrays
+from tfmm.errors import TfmmError
 
 Rows = npt.NDArray[np.int64]
 
@@ -61,3 +62,35 @@ def _drawn(
     products = np.pad(products, [(0, 0), (0, missing)])
     lot = np.where(products > 0, random.random(products.shape), 2.0)
     return np.take_along_axis(products, np.argsort(lot, axis=1)[:, :size], axis=1)
+
+
+def purchased(parts: Sequence[Drawn]) -> npt.NDArray[np.float32]:
+    """1 for rows whose product was bought, [B]; nothing is said of those from the catalogue."""
+    bought = [
+        np.zeros(len(part.rows), np.bool_)
+        if part.pairs is None
+        else part.pairs.purchased[part.rows]
+        for part in parts
+    ]
+    return np.concatenate(bought).astype(np.float32)
+
+
+def purchase_share(sources: Sequence[tuple[int, Pairs | None]]) -> float:
+    """Which share of a batch's rows is to be expected with a purchase.
+
+    Args:
+      sources: Rows of the batch from each, and its pairs.
+
+    Raises:
+      TfmmError: No pair has one.
+    """
+    rows = sum(count for count, _ in sources)
+    means = [
+        (count, float(pairs.purchased.mean())) for count, pairs in sources if pairs is not None
+    ]
+    share = sum(count * mean for count, mean in means) / rows
+    if not share:
+        raise TfmmError(
+            "train.purchase_task: expected purchases among the training pairs, found none"
+        )
+    return share

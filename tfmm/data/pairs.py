@@ -59,6 +59,7 @@ class Pairs:
       query: Row of the query store, int64 [P]; -1 where the pair has a history only.
       product: Product index, int32 [P].
       weight: What the pair counts, float32 [P].
+      purchased: Whether the product was bought after all, bool [P].
       timestamp_us: Microseconds since 1970, UTC, int64 [P].
       history: Product indices + 1, oldest first, 0 = none, int32 [P, H].
       history_event: What had happened to them by then, position in `EVENTS` + 1, 0 = none, int8
@@ -75,6 +76,7 @@ class Pairs:
     query: npt.NDArray[np.int64]
     product: npt.NDArray[np.int32]
     weight: npt.NDArray[np.float32]
+    purchased: npt.NDArray[np.bool_]
     timestamp_us: npt.NDArray[np.int64]
     history: npt.NDArray[np.int32]
     history_event: npt.NDArray[np.int8]
@@ -183,6 +185,7 @@ class LogReader:
             query=columns["query"].astype(np.int64),
             product=columns["product"].astype(np.int32),
             weight=columns["weight"].astype(np.float32),
+            purchased=columns["purchase"] != _NEVER,
             timestamp_us=columns["time"].astype(np.int64),
             history=history,
             history_event=event,
