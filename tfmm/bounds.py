@@ -33,6 +33,7 @@ _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("affinity.id_penalty", 0, 100),
     ("affinity.history_dropout", 0, 0.99),
     ("affinity.new_share", 0, 0.99),
+    ("affinity.new_boost", -8, 8),
     ("history.layers", 1, 32),
     ("history.heads", 1, 64),
     ("history.dropout", 0, 0.9),

@@ -244,7 +244,9 @@ class AffinityConfig:
       id_penalty: Squared penalty of the numbers learnt of products, summed over the catalogue.
       history_dropout: Probability of leaving a product of a history out, in training.
       new_share: Share of the products that a step takes for new ones, without numbers of their own
-        and without a past, so that those that nobody has taken yet are not shut out.
+        and without a past, so that how popular such products become is learnt from the others.
+      new_boost: What a product without a past is given beside that when it is served, as a
+        logarithm: new products are shown more than they would earn, which is how they get a past.
     """
 
     text_width: int = 256
@@ -258,6 +260,7 @@ class AffinityConfig:
     id_penalty: float = 3e-4
     history_dropout: float = 0.2
     new_share: float = 0.1
+    new_boost: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,7 @@ def test_there_are_three_charts_with_a_line_for_each_system(page: Page):
     names = [svg["aria-label"] for svg in page.named("svg") if "aria-label" in svg]
     assert names == ["recall@k", "ROC", "precision and recall"]
     lines = [path for path in page.named("path") if path.get("fill") == "none"]
-    assert len(lines) == 3 * 5  # the model and four baselines
+    assert len(lines) == 3 * 6  # the model and five baselines
 
 
 def test_hits_have_their_photo_title_score_and_whether_they_are_relevant(

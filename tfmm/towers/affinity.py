@@ -28,7 +28,8 @@ class Affinity(keras.layers.Layer):
     so as a nearest-neighbour search; its photo's encoding; numbers of its own. A history is the sum
     of its products' vectors, divided by a power of their number (Kabbur, Ning and Karypis, "FISM:
     factored item similarity models", KDD 2013). The scalar product of the two and the product's
-    bias are the logarithm of how likely it comes next, up to a constant.
+    bias are the logarithm of how likely it comes next, up to a constant. The bias of a product with
+    a past is read from that; of a new one it is what products of such words and photos came to.
 
     The towers' gradients never reach it, nor its own the towers: it is learnt when they are done,
     and its variables are no trainable ones of theirs.
@@ -46,6 +47,7 @@ class Affinity(keras.layers.Layer):
         self.widths = affinity_widths(config)
         self.dim = sum(self.widths.values())
         self._length_power = config.affinity.length_power
+        self._new_boost = config.affinity.new_boost
         self._seed = config.seed * 1000 + 970
         self.learnt: list[tf.Variable] = []
         if "text" in self.widths:
@@ -67,6 +69,8 @@ class Affinity(keras.layers.Layer):
         self.log_scale = self._learnt("log_scale", tf.math.log(_FIRST_SCALE))
         features = popularity_width(config.tower.popularity_days)
         self.bias = self._learnt("bias", tf.zeros([features]))
+        self.prior = self._learnt("prior", tf.zeros([self.dim]))
+        self.prior_level = self._learnt("prior_level", tf.constant(0.0))
 
     def weigh_words(self, ids: npt.NDArray[np.int32]) -> None:
         """Sets how much each WordPiece says, from those of all products, int32 [N, L]."""
@@ -124,11 +128,11 @@ class Affinity(keras.layers.Layer):
         if "id" in self.widths:
             known = tf.cast(ids > 0, tf.float32)
             parts.append(_ID_STEP * tf.gather(self.ids, ids) * known[:, tf.newaxis])
-        bias = _BIAS_STEP * tf.linalg.matvec(content["popularity"], self.bias)
-        return (
-            tf.math.l2_normalize(tf.concat(parts, axis=1), axis=1),
-            tf.clip_by_value(bias, -LARGEST_BIAS, LARGEST_BIAS),
-        )
+        unit = tf.math.l2_normalize(tf.concat(parts, axis=1), axis=1)
+        past = tf.linalg.matvec(content["popularity"], self.bias)
+        expected = self.prior_level + tf.linalg.matvec(unit, self.prior)
+        bias = _BIAS_STEP * tf.where(_is_new(content), expected, past)
+        return unit, tf.clip_by_value(bias, -LARGEST_BIAS, LARGEST_BIAS)
 
     def asks(self, items: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
         """What histories ask for: `[B, H, dim]`, `[B, H]` of 0 and 1, to `[B, dim]`."""
@@ -147,7 +151,10 @@ class Affinity(keras.layers.Layer):
     def product_part(self, features: Features) -> tf.Tensor:
         """A product's share of its vector, `[B, dim + 2]`: two unit vectors side by side."""
         ids = features.get("id", tf.zeros_like(features["row"]))
-        vectors, bias = self.vectors(self.content(features), ids)
+        content = self.content(features)
+        vectors, bias = self.vectors(content, ids)
+        bias += self._new_boost * tf.cast(_is_new(content), tf.float32)
+        bias = tf.clip_by_value(bias, -LARGEST_BIAS, LARGEST_BIAS)
         share = (bias / LARGEST_BIAS)[:, tf.newaxis]
         return tf.concat([vectors, share, tf.sqrt(1.0 - tf.square(share))], axis=1)
 
@@ -186,6 +193,11 @@ class Affinity(keras.layers.Layer):
     def _learnt(self, name: str, value: tf.Tensor) -> tf.Variable:
         self.learnt.append(self._fixed(name, value))
         return self.learnt[-1]
+
+
+def _is_new(content: Features) -> tf.Tensor:
+    """Which products have no past, bool [B]: the first number of one says whether there is any."""
+    return content["popularity"][:, 0] <= 0
 
 
 def _spread(
