@@ -263,16 +263,7 @@ class TwoTower(tfrs.Model):
         """Sum of the weighted losses; candidate i is query i's positive."""
         log_counts = self._log_counts(candidates, counts)
         loss = self._loss(log_counts, own.total)
-        # The task needs AutoGraph; the rest of the step would only be traced more slowly by it.
-        task = tf.function(tfrs.tasks.Retrieval(loss, remove_accidental_hits=True))
-        return task(
-            queries,
-            candidates.vectors,
-            sample_weight=weight,
-            candidate_ids=candidates.index,
-            compute_metrics=False,
-            score_mask=own.shared(candidates.index),
-        )
+        return _summed(loss, queries, candidates, weight, own.shared(candidates.index))
 
     def _loss(self, log_counts: tf.Tensor, own: tf.Tensor | None = None) -> keras.losses.Loss:
         config = self._config
@@ -285,15 +276,8 @@ class TwoTower(tfrs.Model):
         """The other way round: which query asked for the product of each row, sum of losses."""
         index = queries.index[: products.shape[0]]
         even = tf.zeros_like(queries.index, tf.float32)
-        task = tf.function(tfrs.tasks.Retrieval(self._loss(even), remove_accidental_hits=True))
-        return task(
-            products / self.temperature(),
-            queries.vectors,
-            sample_weight=weight,
-            candidate_ids=queries.index,
-            compute_metrics=False,
-            score_mask=queries.shared(index),
-        )
+        asks = products / self.temperature()
+        return _summed(self._loss(even), asks, queries, weight, queries.shared(index))
 
     def _log_counts(self, candidates: Candidates, counts: tf.Tensor) -> tf.Tensor:
         """How often each candidate was to be expected, its logarithm [C]."""
@@ -313,6 +297,26 @@ class TwoTower(tfrs.Model):
             for name in names
         }
         return Side(tower.joint(tokens, present), alone)
+
+
+def _summed(
+    loss: keras.losses.Loss,
+    asks: tf.Tensor,
+    candidates: Candidates,
+    weight: tf.Tensor,
+    mask: tf.Tensor | None,
+) -> tf.Tensor:
+    """Sum of the weighted losses of scaled vectors [B, dim]; candidate i is row i's positive."""
+    # The task needs AutoGraph; the rest of the step would only be traced more slowly by it.
+    task = tf.function(tfrs.tasks.Retrieval(loss, remove_accidental_hits=True))
+    return task(
+        asks,
+        candidates.vectors,
+        sample_weight=weight,
+        candidate_ids=candidates.index,
+        compute_metrics=False,
+        score_mask=mask,
+    )
 
 
 def _bounded(log_temperature: tf.Variable) -> tf.Tensor:

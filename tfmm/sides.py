@@ -45,7 +45,7 @@ class Own:
 
 
 @dataclass(frozen=True)
-class Queries:
+class Queries(Candidates):
     """Queries of all replicas as candidates, this one's first.
 
     Attributes:
@@ -54,8 +54,6 @@ class Queries:
       others: Further products that it led to, int32 [C, M]; -1 is padding.
     """
 
-    vectors: tf.Tensor
-    index: tf.Tensor
     others: tf.Tensor | None = None
 
     def shared(self, products: tf.Tensor) -> tf.Tensor | None:
