@@ -119,7 +119,8 @@ def convert(source: Path, out: Path, *, synthetic: int = SYNTHETIC) -> dict[str,
     """
     path = source / "barista_orders.parquet"
     entries = {order.entry: order for order in _orders(path)}
-    heard = {order.entry for order in _orders(path) if not order.is_test}
+    trained = [order for order in _orders(path) if not order.is_test]
+    heard = {order.entry for order in trained}
     judgments = (
         {"query_id": f"{kind} {order.file}", "product_id": order.entry, "grade": 1.0}
         for order in _orders(path)
@@ -127,7 +128,7 @@ def convert(source: Path, out: Path, *, synthetic: int = SYNTHETIC) -> dict[str,
         for kind in ("voice", "typed")
     )
     menu = [entries[key] for key in sorted(entries)]
-    made_up = _synthetic(menu, [one for one in _orders(path) if not one.is_test], synthetic)
+    made_up = _synthetic(menu, trained, synthetic)
     return write_dataset(
         out,
         {
