@@ -184,8 +184,8 @@ def test_what_was_taken_is_no_negative(tmp_path: Path):
     assert losses[0] < 1e-6
 
 
-def biases(product: Tower, past: np.ndarray) -> np.ndarray:
-    part = product.affinity.product_part(features() | {"popularity": tf.constant(past)})
+def biases(product: Tower, given: dict[str, Any], past: np.ndarray) -> np.ndarray:
+    part = product.affinity.product_part(given | {"popularity": tf.constant(past)})
     return part.numpy()[:, -2] * LARGEST_BIAS
 
 
@@ -209,8 +209,8 @@ def test_what_new_products_come_to_is_learnt_from_those_of_such_words(tmp_path: 
         trainer = AffinityTrainer(config.affinity, product, products=log, from_log=given, seed=1)
         trainer.fit(examples(pairs), lambda step, steps, loss: None)
         row = {"row": tf.range(PRODUCTS), "text/row": tf.range(PRODUCTS)}
-        shown = row | {"text/ids": tf.constant(ids, tf.int32), "popularity": tf.constant(past)}
-        found[share] = product.affinity.product_part(shown).numpy()[:, -2] * LARGEST_BIAS
+        shown = row | {"text/ids": tf.constant(ids, tf.int32)}
+        found[share] = biases(product, shown, past)
     # Without examples of new products, what is learnt is that nobody takes them.
     assert found[0.5][7] > found[0.0][7] + 0.5
     assert found[0.5][7] > found[0.5][6] + 0.5
@@ -222,7 +222,7 @@ def test_a_boost_is_given_to_products_without_a_past_alone(tmp_path: Path):
     told = {}
     for boost in (0.0, 1.5):
         _, product = towers(recipe(tmp_path / f"{boost}", new_boost=boost))
-        told[boost] = biases(product, past)
+        told[boost] = biases(product, features(), past)
     added = told[1.5] - told[0.0]
     np.testing.assert_allclose(added, [0, 0, 0, 0, 1.5, 1.5, 1.5, 1.5], atol=1e-5)
 
