@@ -100,10 +100,18 @@ def retriever(
             "product_id": np.array([one.encode() for one in ids], dtype=object),
             "title": np.array([one.encode() for one in titles], dtype=object),
             "price": price,
-            "in_stock": np.ones(count, dtype=np.int64),
+            "in_stock": (np.arange(count) % 5 != 4).astype(np.int64),
+            "category": _named("c", np.arange(count) % 7, gap=6),
+            "brand": _named("b", np.arange(count) // 10, gap=-1),
         },
         popularity=popularity,
     )
+
+
+def _named(letter: str, numbers: np.ndarray, *, gap: int) -> np.ndarray:
+    """Values such as "c3"; products of one number have none."""
+    names = [b"" if number == gap else f"{letter}{number}".encode() for number in numbers]
+    return np.array(names, dtype=object)
 
 
 def make_index(vectors: np.ndarray, kind: str, recipe: Config):

@@ -23,7 +23,7 @@ PRODUCTS = tiny_shop.products()
 
 
 def column(name: str) -> np.ndarray:
-    values = [row[name] for row in PRODUCTS]
+    values = [row.get(name, "") for row in PRODUCTS]
     if isinstance(values[0], str):
         return np.array([value.encode() for value in values], dtype=object)
     return np.array(values)
@@ -50,7 +50,9 @@ def retriever(folder: Path, kind: str) -> Retriever:
         preprocessor=preprocessor,
         towers=(query_tower, product_tower),
         index=ExactIndex(vectors) if kind == "exact" else ScannIndex(vectors, IndexConfig()),
-        products={name: column(name) for name in ("product_id", "title", "price")},
+        products={
+            name: column(name) for name in ("product_id", "title", "price", "category", "brand")
+        },
         popularity=np.ones(len(PRODUCTS), np.float32),
     )
 

@@ -146,11 +146,17 @@ def evaluate(
 @click.option("--image", type=FILE, default=None, help="A photo.")
 @click.option("--audio", type=FILE, default=None, help="A spoken phrase.")
 @click.option("--like", multiple=True, metavar="PRODUCT_ID", help="A product looked at before.")
+@click.option(
+    "--filter", "filters", multiple=True, metavar="NAME=VALUE",
+    help="A rule, such as category=shoes, max_price=30, in_stock_only=true or max_per_brand=1.",
+)  # fmt: skip
 @click.option("-k", type=int, default=10, show_default=True, help="Number of hits.")
 def search(
     saved_model: Path | None, server: str | None, model: str, version: int | None, **asked: Any
 ) -> None:
     """Ask an exported SAVED_MODEL, or a server; print the hits as a table."""
+    from tfmm.question import Asked  # noqa: PLC0415
+
     if (saved_model is None) == (server is None):
         raise TfmmError("search: expected SAVED_MODEL or --server HOST:PORT, and not both")
     if server is not None:
@@ -158,11 +164,11 @@ def search(
         from tfmm.workflows.ask import ask  # noqa: PLC0415
 
         with Client(server, model, version=version) as client:
-            click.echo(ask(client, **asked))
+            click.echo(ask(client, Asked(**asked)))
         return
     from tfmm.workflows.search import search as run_search  # noqa: PLC0415
 
-    click.echo(run_search(cast(Path, saved_model), **asked))
+    click.echo(run_search(cast(Path, saved_model), Asked(**asked)))
 
 
 @main.command()

@@ -21,6 +21,7 @@ BATCHING_PARAMETERS = "batching_params.pbtxt"
 
 _MEDIA = ("image", "audio")
 _PRODUCT = "embed_product"
+_STOCK = "in_stock_only"
 _BATCHING = """\
 # For a server with --enable_batching --enable_per_model_batching_parameters, or with
 # --enable_batching --batching_parameters_file=<this file>. Every input and output of the signatures
@@ -35,7 +36,9 @@ Request = tuple[str, dict[str, list[Any]]]
 def warmup_requests(
     specs: Mapping[str, Mapping[str, InputSpec]], *, product_id: str, text: str
 ) -> list[Request]:
-    """Signature and inputs of one row, for each signature: nothing, each thing alone, all at once.
+    """Signature and inputs of one row, for each signature.
+
+    They hold nothing, each thing alone, all at once, and all under a rule.
 
     Args:
       specs: Inputs by signature.
@@ -49,6 +52,8 @@ def warmup_requests(
         if signature != _PRODUCT:
             parts = {name: value for name, value in parts.items() if name not in unread}
         held = [{}, *({name: value} for name, value in parts.items()), parts]
+        if _STOCK in inputs:
+            held.append(parts | {_STOCK: [True]})
         requests += [(signature, one) for n, one in enumerate(held) if one not in held[:n]]
     return requests
 
@@ -86,7 +91,8 @@ def write_deployment(version: Path, model: str, requests: Sequence[Request]) -> 
             request.model_spec.name = model
             request.model_spec.signature_name = signature
             for name, value in inputs.items():
-                request.inputs[name].CopyFrom(tf.make_tensor_proto(value, tf.string))
+                dtype = tf.bool if name == _STOCK else tf.string
+                request.inputs[name].CopyFrom(tf.make_tensor_proto(value, dtype))
             writer.write(log.SerializeToString())
     (version / BATCHING_PARAMETERS).write_text(_BATCHING, encoding="utf-8")
 

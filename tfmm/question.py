@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,6 +29,27 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What a person asks, as it was given.
+
+    Attributes:
+      text: Words.
+      image: A photo.
+      audio: A sound, in any format that `tfmm prepare` reads.
+      like: Ids of products.
+      filters: Rules that hits comply with, as `read_filters` takes them.
+      k: Number of hits.
+    """
+
+    text: str = ""
+    image: Path | None = None
+    audio: Path | None = None
+    like: Sequence[str] = ()
+    filters: Sequence[str] = ()
+    k: int = 10
+
+
+@dataclass(frozen=True)
 class Question:
     """What a person asks, read and converted.
 
@@ -37,12 +58,14 @@ class Question:
       image: A photo's bytes; none is empty.
       audio: A sound's bytes; none is empty.
       like: Ids of products.
+      filters: Values by name of the model's inputs for rules.
     """
 
     text: str
     image: bytes
     audio: bytes
     like: tuple[str, ...]
+    filters: Mapping[str, Any] = field(default_factory=dict)
 
     def held(self) -> dict[str, Any]:
         """The words, the photo and the sound that there are, by input."""
@@ -67,38 +90,66 @@ def answer(source: Source, question: Question, *, k: int) -> Answer:
         _check(asked, source.reads())
     _refuse_unknown(source, like)
     if is_similar:
-        outputs = source.ask("similar", [{"product_id": like[0], "k": k}])
+        row = {"product_id": like[0], "k": k} | dict(question.filters)
+        outputs = source.ask("similar", [row])
     else:
-        outputs = source.ask("serving_default", [asked | {"k": k}])
+        outputs = source.ask("serving_default", [asked | {"k": k} | dict(question.filters)])
     return Answer(tuple(hits_of(outputs, 0)))
 
 
 def read_question(
-    limits: PrepareConfig,
-    normalise_sound: Callable[..., bytes],
-    *,
-    text: str,
-    image: Path | None,
-    audio: Path | None,
-    like: Sequence[str],
+    limits: PrepareConfig, normalise_sound: Callable[..., bytes], asked: Asked
 ) -> Question:
     """What a person asks, with the photo and the sound in the form that models read.
 
     Args:
       limits: How large they may be.
       normalise_sound: `records.media.normalise_sound`, which is handed in as it needs TensorFlow.
-      text: Words.
-      image: The photo's file.
-      audio: The sound's file.
-      like: Ids of products.
+      asked: What was given.
 
     Raises:
-      TfmmError: A file cannot be read or converted.
+      TfmmError: A file cannot be read or converted, or a filter is none.
     """
     as_photo = partial(normalise_photo, max_pixels=limits.max_image_pixels)
     as_sound = partial(normalise_sound, max_seconds=limits.max_audio_seconds)
-    photo, sound = _read(image, "--image", as_photo), _read(audio, "--audio", as_sound)
-    return Question(text, photo, sound, tuple(like))
+    photo = _read(asked.image, "--image", as_photo)
+    sound = _read(asked.audio, "--audio", as_sound)
+    return Question(asked.text, photo, sound, tuple(asked.like), read_filters(asked.filters))
+
+
+def read_filters(given: Sequence[str]) -> dict[str, Any]:
+    """Rules as people write them.
+
+    "category=shoes", again for another value; "max_price=30"; "in_stock_only=true";
+    "max_per_brand=1".
+
+    Raises:
+      TfmmError: One is not of this form, or its value is not of the kind that its name wants.
+    """
+    made: dict[str, Any] = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not equals or not name.isidentifier():
+            raise TfmmError(f"--filter: expected NAME=VALUE, received {one}")
+        if name == "in_stock_only":
+            made[name] = _of_kind(one, "true or false", {"true": True, "false": False}.get, value)
+        elif name.startswith("max_per_"):
+            made[name] = _of_kind(one, "a whole number", int, value)
+        elif name.startswith(("min_", "max_")):
+            made[name] = _of_kind(one, "a number", float, value)
+        else:
+            made.setdefault(name, []).append(value)
+    return made
+
+
+def _of_kind(one: str, expected: str, convert: Callable[[str], Any], value: str) -> Any:
+    try:
+        made = convert(value)
+    except ValueError:
+        made = None
+    if made is None:
+        raise TfmmError(f"--filter: expected {expected}, received {one}")
+    return made
 
 
 def _read(path: Path | None, option: str, normalise: Callable[[bytes], bytes]) -> bytes:

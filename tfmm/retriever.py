@@ -13,18 +13,20 @@ for all rows; H, X and M are `history_length`, `exclude_length` and `facet_value
                                        purchase; anything else says that it is not known
   history_age_seconds   float [B, H]   how long before the query that was; negative: not known.
                                        Both change nothing unless the recipe's `history` reads them
+  <facet>               string [B, M]  allowed values of a declared facet, none for all
+  min_<range>, max_<range>  float [B]  bounds of a declared numeric column, themselves included; a
+                                       product without a number is within none
+  in_stock_only         bool [B]       whether hits must be in stock
+  max_per_<facet>       int32 [B]      most hits that share a value, 0 for any number; a product
+                                       without a value shares it with none
   Accepted and not used yet:
   hour                  int32 [B]      the shopper's local hour, -1 unknown
   place                 string [B]     where the shopper is
-  <facet>               string [B, M]  allowed values of a declared facet, none for all
-  min_<range>, max_<range>  float [B]  bounds of a declared numeric column
-  in_stock_only         bool [B]
-  max_per_<facet>       int32 [B]      most hits that share a value, 0 for any number
 `search_text`, `search_image`, `search_audio`, `recommend`
   text; image; audio; history. One for each modality that the query tower has.
 `similar`
-  product_id string [B], exclude, k, and the facets and bounds above (not used yet). A product is
-  not similar to itself.
+  product_id string [B], exclude, k, and the facets, bounds and limits above. A product is not
+  similar to itself.
 `embed_query`
   text, image, audio, history, and of history_event and history_age_seconds what the recipe reads;
   gives `embedding` float32 [B, D], unit norm.
@@ -56,11 +58,15 @@ from tfmm.contract import SIGNATURE_OF
 from tfmm.errors import TfmmError
 from tfmm.features.history import history_facts, history_items
 from tfmm.features.preprocessor import Preprocessor
-from tfmm.index.exact import LOWEST, Hits, keep_allowed, keep_first
+from tfmm.index.exact import LOWEST, Hits
+from tfmm.index.popular import PopularIndex
+from tfmm.index.restricted import RestrictedSearch, Rows, search_either
+from tfmm.index.rules import Rules
 from tfmm.signatures import Tensors, signature
 from tfmm.towers.tower import affinity_part, fused_part
 
 NO_NUMBER = -1
+_ENDS = ("min", "max")
 
 
 class Tower(Protocol):
@@ -82,6 +88,9 @@ class Index(Protocol):
     def search(self, queries: tf.Tensor, k: tf.Tensor, excluded: tf.Tensor) -> Hits:
         """Hits of each row."""
 
+    def is_exact(self) -> bool:
+        """Whether those always are the true top k."""
+
     def release(self) -> None:
         """Drops what the process keeps beside the variables."""
 
@@ -95,6 +104,7 @@ class _Functions:
 
     embed: Any
     rank: Any
+    rank_ruled: Any
     signatures: dict[str, Any] = field(default_factory=dict)
 
 
@@ -106,7 +116,8 @@ class Retriever(tf.Module):
       preprocessor: The host half; its product ids are those of `products`.
       towers: The query's and the product's tower: device features to float32 [B, D].
       index: The products' embeddings.
-      products: Arrays [N] by column: `product_id` and the recipe's returned columns.
+      products: Arrays [N] by column: `product_id`, the recipe's returned columns, its facets and
+        ranges, and `in_stock`.
       popularity: float32 [N], what the popular products are ordered by.
     """
 
@@ -131,13 +142,13 @@ class Retriever(tf.Module):
         shared = {v.ref(): v for tower in towers for v in tower.variables}
         self.weights = list(shared.values())
         self.columns = _columns(config, products)
-        order = np.argsort(-popularity, kind="stable").astype(np.int32)
-        share = np.maximum(popularity[order], 0) / max(float(popularity.max()), 1e-30)
-        self.popular = tf.Variable(order, trainable=False, name="popular")
-        self.popularity = tf.Variable(share.astype(np.float32), trainable=False, name="popularity")
+        self.popular, self.rules = PopularIndex(popularity), Rules(config.catalogue, products)
+        self._likely = RestrictedSearch(index, self.rules)
+        self._popular = RestrictedSearch(self.popular, self.rules)
         self._functions = _Functions(
             embed=tf.function(self._embedded, autograph=False),
             rank=tf.function(self._ranked, autograph=False),
+            rank_ruled=tf.function(self._ranked_under_rules, autograph=False),
         )
         self._functions.signatures.update(self._build())
 
@@ -189,14 +200,24 @@ class Retriever(tf.Module):
         else:
             excluded = tf.fill([rows, catalogue.exclude_length], -1)
         itself = tf.fill([rows, 1], -1)
-        return self._functions.rank(embedding, asked, k, tf.concat([excluded, itself], axis=1))
+        excluded = tf.concat([excluded, itself], axis=1)
+        if "in_stock_only" not in given:
+            return self._functions.rank(embedding, asked, k, excluded)
+        return self._functions.rank_ruled(embedding, asked, k, excluded, self._rules(given))
 
     def _similar(self, given: Tensors) -> Tensors:
         product = self.preprocessor.lookup(given["product_id"])
         vectors = tf.gather(self.index.vectors, tf.maximum(product, 0))
         excluded = self.preprocessor.lookup(given["exclude"])
         excluded = tf.concat([excluded, product[:, tf.newaxis]], axis=1)
-        return self._functions.rank(vectors, product >= 0, self._checked_k(given["k"]), excluded)
+        k, rules = self._checked_k(given["k"]), self._rules(given)
+        return self._functions.rank_ruled(vectors, product >= 0, k, excluded, rules)
+
+    def _rules(self, given: Tensors) -> Tensors:
+        bounds = [f"{end}_{name}" for name in self._config.catalogue.ranges for end in _ENDS]
+        checks = [inputs.refuse_nan(name, given[name]) for name in bounds]
+        with tf.control_dependencies(checks):
+            return self.rules.read({name: tf.identity(value) for name, value in given.items()})
 
     def _embed_query(self, given: Tensors) -> Tensors:
         return {"embedding": self._embed(given)[0]}
@@ -246,30 +267,31 @@ class Retriever(tf.Module):
         self, queries: tf.Tensor, asked: tf.Tensor, k: tf.Tensor, excluded: tf.Tensor
     ) -> Tensors:
         """Hits of the rows that ask for something, popular products for the others."""
-        scores, indices = self.index.search(queries, k, excluded)
-        rows = tf.where(tf.logical_not(asked))[:, 0]
 
-        def with_popular() -> Hits:
-            width = tf.shape(indices)[1]
-            popular = self._popular(width, tf.gather(excluded, rows), tf.gather(k, rows))
-            at = rows[:, tf.newaxis]
-            return (
-                tf.tensor_scatter_nd_update(scores, at, popular[0]),
-                tf.tensor_scatter_nd_update(indices, at, popular[1]),
-            )
+        def likely(rows: Rows) -> Hits:
+            return self.index.search(rows.queries, rows.k, rows.excluded)
 
-        scores, indices = tf.cond(tf.size(rows) > 0, with_popular, lambda: (scores, indices))
-        scores = tf.ensure_shape(scores, [None, None])
-        indices = tf.ensure_shape(indices, [None, None])
-        return self._fields(scores, indices)
+        def popular(rows: Rows) -> Hits:
+            return self.popular.search(rows.queries, rows.k, rows.excluded)
 
-    def _popular(self, width: tf.Tensor, excluded: tf.Tensor, k: tf.Tensor) -> Hits:
-        """The most popular allowed products of each row, [B, width]."""
-        fetch = tf.minimum(width + excluded.shape[1], self.popular.shape[0])
-        batch = tf.shape(excluded)[0]
-        scores = tf.repeat(self.popularity[tf.newaxis, :fetch], batch, axis=0)
-        indices = tf.repeat(self.popular[tf.newaxis, :fetch], batch, axis=0)
-        return keep_first(*keep_allowed((scores, indices), excluded, width), k)
+        rows = Rows(queries, k, excluded, {})
+        return self._fields(*search_either(rows, asked, likely, popular))
+
+    def _ranked_under_rules(
+        self,
+        queries: tf.Tensor,
+        asked: tf.Tensor,
+        k: tf.Tensor,
+        excluded: tf.Tensor,
+        rules: Tensors,
+    ) -> Tensors:
+        """The same where rows may have rules."""
+
+        def popular(rows: Rows) -> Hits:
+            return self._popular.search(rows.with_queries(tf.ones([tf.shape(rows.k)[0], 1])))
+
+        rows = Rows(queries, k, excluded, rules)
+        return self._fields(*search_either(rows, asked, self._likely.search, popular))
 
     def _fields(self, scores: tf.Tensor, indices: tf.Tensor) -> Tensors:
         found = indices >= 0

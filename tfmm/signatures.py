@@ -71,7 +71,7 @@ def context(catalogue: CatalogueConfig) -> list[Input]:
 
 
 def rules(catalogue: CatalogueConfig) -> list[Input]:
-    """Restrictions of the answer by facets, ranges and stock; declared, not yet applied."""
+    """Restrictions of the answer: allowed values, bounds, stock, and most hits a value."""
     ranges = [
         bound
         for name in catalogue.ranges
@@ -184,6 +184,12 @@ def refuse_unless(accepted: tf.Tensor, sentence: Callable[[], tf.Tensor]) -> tf.
     """An operation that fails with a sentence, which is only written when it is needed."""
     message = tf.cond(accepted, lambda: tf.constant(""), sentence)
     return tf.debugging.Assert(accepted, [message])
+
+
+def refuse_nan(name: str, value: tf.Tensor) -> tf.Operation:
+    """An operation that fails where a bound, float [B], is no number."""
+    sentence = f"{name}: expected a number, received nan"
+    return refuse_unless(~tf.reduce_any(tf.math.is_nan(value)), lambda: tf.constant(sentence))
 
 
 def _fits(rows: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:

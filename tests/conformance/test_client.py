@@ -12,6 +12,7 @@ import tiny_shop
 from sample_media import photo, sound
 
 import tfmm
+from tfmm.question import Asked
 from tfmm.serving.status import Code
 from tfmm.workflows import search as workflow
 from tfmm.workflows.ask import ask
@@ -153,7 +154,7 @@ def test_the_command_answers_as_the_local_one(client, loaded, monkeypatch, tmp_p
     for name in ("image", "audio"):
         if name in asked:
             asked = asked | {name: tmp_path / asked[name]}
-    assert str(ask(client, **asked)) == str(workflow.search(loaded.path, **asked))
+    assert str(ask(client, Asked(**asked))) == str(workflow.search(loaded.path, Asked(**asked)))
 
 
 def test_the_command_line_prints_a_table_or_one_line(server):

@@ -33,13 +33,14 @@ def test_warm_up_asks_each_signature_for_nothing_each_thing_and_everything(versi
         return {frozenset(), *(frozenset([name]) for name in names), frozenset(names)}
 
     assert set(asked) == set(signature_specs(version))
-    for name in ("serving_default", "search", "embed_query"):
-        assert asked[name] == held(*QUERY)
+    stock = {frozenset([*QUERY, "in_stock_only"])}
+    assert asked["serving_default"] == asked["search"] == held(*QUERY) | stock
+    assert asked["embed_query"] == held(*QUERY)
     for name, one in zip(
         ("search_text", "search_image", "search_audio", "recommend"), QUERY, strict=True
     ):
         assert asked[name] == held(one)
-    assert asked["similar"] == held("product_id")
+    assert asked["similar"] == held("product_id") | {frozenset(["product_id", "in_stock_only"])}
     assert asked["embed_product"] == held("title", "title_zh", "image")
 
 

@@ -195,11 +195,59 @@ def test_a_length_that_is_neither_1_nor_the_batch_is_refused_with_a_sentence(mod
 def test_inputs_of_later_use_are_accepted(model):
     plain = model["search"](text="title 7")
     full = model["search"](
-        text="title 7", history_event=["click"], history_age_seconds=[5.0], hour=3, place="Bern",
-        category=["shoes", "hats"], brand="x", min_price=3.0, max_price=9.0, in_stock_only=True,
-        max_per_category=2, max_per_brand=1,
-    )  # fmt: skip
+        text="title 7", history_event=["click"], history_age_seconds=[5.0], hour=3, place="Bern"
+    )
     np.testing.assert_array_equal(plain["product_id"], full["product_id"])
+
+
+def test_hits_comply_with_every_kind_of_rule(model):
+    every = ids(model["search"](text="title 7", k=20))
+    assert ids(model["search"](text="title 7", k=20, max_price=1e9, min_price=0.0)) != every
+    one = model["search"](text="title 7", category=["c2", "c3"], in_stock_only=True, k=20)
+    # Each seventh product from p2 and p3 on; each fifth from p4 on is not in stock.
+    numbers = sorted(int(name[1:]) for name in ids(one))
+    assert numbers == [n for n in range(40) if n % 7 in (2, 3) and n % 5 != 4]
+    bounded = model["search"](text="title 7", min_price=2.0, max_price=5.0, k=20)
+    assert sorted(ids(bounded)) == ["p2", "p3", "p4", "p5"]
+    # p1 has no price, and so lies within no bounds.
+    assert sorted(ids(model["search"](text="title 7", max_price=2.0, k=20))) == ["p0", "p2"]
+    assert ids(model["search"](text="title 7", category="no such")) == []
+
+
+def test_limits_a_value_take_the_best_of_each(model):
+    ranking = ids(model["search"](text="title 7", k=20))
+    answer = ids(model["search"](text="title 7", k=20, max_per_brand=1))
+    brands = [int(name[1:]) // 10 for name in answer]
+    assert sorted(brands) == [0, 1, 2, 3]
+    firsts = {}
+    for name in ranking:
+        firsts.setdefault(int(name[1:]) // 10, name)
+    assert answer[: len(firsts)] == [n for n in ranking if n in firsts.values()]
+
+
+def test_rules_hold_for_popular_and_for_similar_products_too(model):
+    popular = model["search"](k=4, category=["c3"])
+    assert ids(popular) == ["p3", "p10", "p17", "p24"]
+    similar = ids(model["similar"](product_id="p7", k=5, brand="b0"))
+    assert similar
+    assert all(int(name[1:]) < 10 for name in similar)
+    assert "p7" not in similar
+
+
+def test_a_rule_of_one_row_leaves_the_others_alone(model):
+    plain = model["search"](text=["title 7", "title 21", ""], k=6)
+    mixed = model["search"](
+        text=["title 7", "title 21", ""], k=6, category=[["c1", ""], ["", ""], ["", ""]]
+    )
+    np.testing.assert_array_equal(plain["product_id"][1:], mixed["product_id"][1:])
+    np.testing.assert_allclose(plain["score"][1:], mixed["score"][1:], atol=1e-6)
+    assert all(int(name[1:]) % 7 == 1 for name in ids(mixed, 0))
+
+
+@pytest.mark.parametrize("name", ["min_price", "max_price"])
+def test_a_bound_that_is_no_number_is_refused_with_a_sentence(model, name):
+    with pytest.raises(TfmmError, match=rf"^{name}: expected a number, received nan$"):
+        model["search"](text="title 7", **{name: float("nan")})
 
 
 def test_embeddings_have_unit_norm_and_rank_as_the_search_does(model):

@@ -19,7 +19,10 @@ PRODUCTS_A_CHUNK = 16_384
 ROWS_A_CHUNK = 1_024
 
 Hits = tuple[tf.Tensor, tf.Tensor]
+Allowed = Callable[[tf.Tensor | int, int], tf.Tensor]
 _Search = Callable[[tf.Tensor, tf.Tensor], Hits]
+# Below any index, and still so when the start of a chunk is added.
+_NEVER = -(2**30)
 
 
 class ExactIndex(tf.Module):
@@ -72,11 +75,11 @@ def search_all(
     table = tf.convert_to_tensor(vectors)
 
     def unrestricted(rows: tf.Tensor, _: tf.Tensor) -> Hits:
-        return _scan(rows, table, k)
+        return scan(rows, table, k)
 
     def restricted(rows: tf.Tensor, banned: tf.Tensor) -> Hits:
         # At most X of the first k + X hits are excluded, so k allowed ones are among them.
-        return keep_allowed(_scan(rows, table, k + width), banned, k)
+        return keep_allowed(scan(rows, table, k + width), banned, k)
 
     if isinstance(k, int):
         return _by_rows(restricted, queries, excluded)
@@ -106,7 +109,7 @@ def keep_allowed(hits: Hits, excluded: tf.Tensor, k: tf.Tensor | int) -> Hits:
     order = tf.math.top_k(tf.where(kept, -place, -place - width), width).indices
     scores = tf.gather(tf.where(kept, scores, LOWEST), order, batch_dims=1)
     indices = tf.gather(tf.where(kept, indices, -1), order, batch_dims=1)
-    return _to_width(scores, indices, k)
+    return to_width(scores, indices, k)
 
 
 def keep_first(scores: tf.Tensor, indices: tf.Tensor, k: tf.Tensor) -> Hits:
@@ -115,7 +118,7 @@ def keep_first(scores: tf.Tensor, indices: tf.Tensor, k: tf.Tensor) -> Hits:
     return tf.where(wanted, scores, LOWEST), tf.where(wanted, indices, -1)
 
 
-def _to_width(scores: tf.Tensor, indices: tf.Tensor, width: tf.Tensor | int) -> Hits:
+def to_width(scores: tf.Tensor, indices: tf.Tensor, width: tf.Tensor | int) -> Hits:
     """Cuts or pads hits to `width` columns."""
     scores, indices = scores[:, :width], indices[:, :width]
     paddings = [[0, 0], [0, width - tf.shape(indices)[1]]]
@@ -123,17 +126,33 @@ def _to_width(scores: tf.Tensor, indices: tf.Tensor, width: tf.Tensor | int) -> 
     return padded, tf.pad(indices, paddings, constant_values=-1)
 
 
-def _scan(queries: tf.Tensor, table: tf.Tensor, k: tf.Tensor | int) -> Hits:
-    """The best k products of each row; a running top-k over chunks of the catalogue."""
+def scan(
+    queries: tf.Tensor,
+    vectors: tf.Variable | tf.Tensor,
+    k: tf.Tensor | int,
+    allowed: Allowed | None = None,
+) -> Hits:
+    """The best k products of each row; a running top-k over chunks of the catalogue.
+
+    Args:
+      queries: float32 [R, D].
+      vectors: float32 [N, D].
+      k: Hits to return.
+      allowed: From a product's index and a number to whether each row allows so many products from
+        there on, bool [R, number]. Hits that are not allowed end as -1.
+    """
+    table = tf.convert_to_tensor(vectors)
     size = table.shape[0]
     chunks, rest = divmod(size, PRODUCTS_A_CHUNK)
     if size <= PRODUCTS_A_CHUNK:
-        return _to_width(*_best_of(queries, table, k), k)
+        scores, indices = _best_of(queries, table, k, _mask(allowed, 0, size))
+        return to_width(scores, tf.maximum(indices, -1), k)
 
     def step(chunk: tf.Tensor, scores: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, ...]:
         start = chunk * PRODUCTS_A_CHUNK
         part = tf.slice(table, [start, 0], [PRODUCTS_A_CHUNK, table.shape[1]])
-        return chunk + 1, *_merge((scores, indices), _best_of(queries, part, k), start, k)
+        mask = _mask(allowed, start, PRODUCTS_A_CHUNK)
+        return chunk + 1, *_merge((scores, indices), _best_of(queries, part, k, mask), start, k)
 
     blank = tf.fill([tf.shape(queries)[0], k], LOWEST), tf.fill([tf.shape(queries)[0], k], -1)
     _, scores, indices = tf.while_loop(
@@ -141,22 +160,32 @@ def _scan(queries: tf.Tensor, table: tf.Tensor, k: tf.Tensor | int) -> Hits:
     )
     if rest:
         start = chunks * PRODUCTS_A_CHUNK
-        last = _best_of(queries, table[start:], k)
+        last = _best_of(queries, table[start:], k, _mask(allowed, start, rest))
         scores, indices = _merge((scores, indices), last, tf.constant(start), k)
     return scores, indices
 
 
-def _best_of(queries: tf.Tensor, part: tf.Tensor, k: tf.Tensor | int) -> Hits:
+def _mask(allowed: Allowed | None, start: tf.Tensor | int, size: int) -> tf.Tensor | None:
+    return None if allowed is None else allowed(start, size)
+
+
+def _best_of(
+    queries: tf.Tensor, part: tf.Tensor, k: tf.Tensor | int, mask: tf.Tensor | None
+) -> Hits:
     scores = tf.linalg.matmul(queries, part, transpose_b=True)
+    if mask is not None:
+        scores = tf.where(mask, scores, LOWEST)
     length = part.shape[0]
     best = tf.math.top_k(scores, min(k, length) if isinstance(k, int) else tf.minimum(k, length))
-    return best.values, best.indices
+    if mask is None:
+        return best.values, best.indices
+    return best.values, tf.where(best.values > LOWEST, best.indices, _NEVER)
 
 
 def _merge(running: Hits, found: Hits, start: tf.Tensor, k: tf.Tensor | int) -> Hits:
     """Joins two ranked lists; top_k is stable, so the earlier chunk wins a tie."""
     scores = tf.concat([running[0], found[0]], axis=1)
-    indices = tf.concat([running[1], found[1] + start], axis=1)
+    indices = tf.concat([running[1], tf.maximum(found[1] + start, -1)], axis=1)
     best = tf.math.top_k(scores, k)
     return best.values, tf.gather(indices, best.indices, batch_dims=1)
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from tfmm.client.client import Client
 from tfmm.config import PrepareConfig
 from tfmm.hits import Answer
-from tfmm.question import answer, read_question
+from tfmm.question import Asked, answer, read_question
 
 
 class _Served:
@@ -26,25 +25,15 @@ class _Served:
         return self._client.predict(signature, rows)
 
 
-def ask(
-    client: Client,
-    *,
-    text: str = "",
-    image: Path | None = None,
-    audio: Path | None = None,
-    like: Sequence[str] = (),
-    k: int = 10,
-) -> Answer:
-    """Asks a served model once; arguments and answer are those of `workflows.search.search`.
+def ask(client: Client, asked: Asked) -> Answer:
+    """Asks a served model once; the answer is that of `workflows.search.search`.
 
     Raises:
       TfmmError: There is nothing to ask, a file cannot be read, the model has no use for what is
         asked, or nobody answers.
     """
-    question = read_question(
-        PrepareConfig(), _sound, text=text, image=image, audio=audio, like=like
-    )
-    return answer(_Served(client), question, k=k)
+    question = read_question(PrepareConfig(), _sound, asked)
+    return answer(_Served(client), question, k=asked.k)
 
 
 def _sound(content: bytes, *, max_seconds: float) -> bytes:

@@ -153,18 +153,19 @@ def make_index(vectors: npt.NDArray[np.float32], config: IndexConfig) -> Exporte
 
 
 def read_columns(config: Config, prepared: PreparedData) -> Columns:
-    """Ids and returned columns of the catalogue, arrays [N] in product order.
+    """Ids, returned columns and those of rules, of the catalogue, arrays [N] in product order.
 
     Raises:
       TfmmError: There are no products, or a returned column holds a list or media.
     """
-    schema = prepared.schema("products")
-    names = list(dict.fromkeys(["product_id", *config.catalogue.returned]))
-    for name in names:
+    schema, catalogue = prepared.schema("products"), config.catalogue
+    for name in catalogue.returned:
         if schema.get(name) not in ("text", "float", "int"):
             raise TfmmError(
                 f"catalogue.returned: expected columns of text or numbers, received {name}"
             )
+    ruled = (*catalogue.facets, *catalogue.ranges, "in_stock")
+    names = list(dict.fromkeys(["product_id", *catalogue.returned, *ruled]))
     rows = list(prepared.rows("products", names))
     if not rows:
         raise TfmmError(f"{prepared.path}: expected at least one product, found none")
@@ -281,6 +282,7 @@ def questions(config: Config, prepared: PreparedData) -> list[tuple[str, dict[st
         ("serving_default", {}),
         ("serving_default", {"history": [known], "exclude": [known[:1]], "k": [5]}),
         ("serving_default", {"history": [known], **told}),
+        ("serving_default", {"history": [known], **_rules(config)}),
         ("similar", {"product_id": [*known, "no such product"]}),
         ("embed_product", {name: [row[name] for row in rows] for name in rows[0]}),
     ]
@@ -294,6 +296,13 @@ def questions(config: Config, prepared: PreparedData) -> list[tuple[str, dict[st
             ("embed_query", {"text": text[:1], "image": photos[:1]}),
         ]
     return asked
+
+
+def _rules(config: Config) -> dict[str, Any]:
+    """Rules of each kind that a catalogue has, with which most of its products may comply."""
+    limits = {f"max_per_{name}": [3] for name in config.catalogue.facets}
+    bounds = {f"min_{name}": [0.0] for name in config.catalogue.ranges}
+    return limits | bounds | {"in_stock_only": [True]}
 
 
 def verify(staged: Path, retriever: Retriever, asked: list[tuple[str, dict[str, Any]]]) -> None:

@@ -10,7 +10,7 @@ from tfmm.artifacts import LoadedModel, load_model
 from tfmm.config import Config, config_from_dict
 from tfmm.errors import TfmmError
 from tfmm.hits import Answer
-from tfmm.question import answer, read_question
+from tfmm.question import Asked, answer, read_question
 from tfmm.records.media import normalise_sound
 
 
@@ -29,27 +29,15 @@ class _Loaded:
         return self._model.signatures[signature](**inputs)
 
 
-def search(
-    saved_model: Path,
-    *,
-    text: str = "",
-    image: Path | None = None,
-    audio: Path | None = None,
-    like: Sequence[str] = (),
-    k: int = 10,
-) -> Answer:
+def search(saved_model: Path, asked: Asked) -> Answer:
     """Asks an exported model once.
 
-    One product in `like` and nothing else asks for what is similar to it; otherwise the products
-    are the shopper's history, oldest first, beside the words, the photo and the sound.
+    One product in `asked.like` and nothing else asks for what is similar to it; otherwise the
+    products are the shopper's history, oldest first, beside the words, the photo and the sound.
 
     Args:
       saved_model: A version folder, or a model's folder (its newest version).
-      text: Words.
-      image: A photo.
-      audio: A sound, in any format that `tfmm prepare` reads.
-      like: Ids of products.
-      k: Number of hits.
+      asked: The question.
 
     Raises:
       TfmmError: There is nothing to ask, a file cannot be read, or the model has no use for what
@@ -59,9 +47,7 @@ def search(
     if "config" not in model.manifest:
         raise TfmmError(f"{saved_model}: expected a model that tfmm exported, found another one")
     config = config_from_dict(model.manifest["config"], where=f"{saved_model}: manifest")
-    if not 1 <= k <= config.catalogue.max_k:
-        raise TfmmError(f"-k: expected 1..{config.catalogue.max_k}, received {k}")
-    question = read_question(
-        config.prepare, normalise_sound, text=text, image=image, audio=audio, like=like
-    )
-    return answer(_Loaded(model, config), question, k=k)
+    if not 1 <= asked.k <= config.catalogue.max_k:
+        raise TfmmError(f"-k: expected 1..{config.catalogue.max_k}, received {asked.k}")
+    question = read_question(config.prepare, normalise_sound, asked)
+    return answer(_Loaded(model, config), question, k=asked.k)

@@ -1,0 +1,281 @@
+"""Search under rules: the best products among those that comply, whatever the index.
+
+With an exact index the answer is exact. With another, wide rules fetch more hits than are wanted
+and drop what does not comply; narrow ones, and rows that keep too few hits, are searched exactly,
+those rows alone. Limits of hits a value are applied to a list that grows until it holds enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+from tfmm.index.exact import LOWEST, Hits, keep_first, scan, to_width
+from tfmm.index.rules import Asked, Rules
+
+# Of approximate search: rules that leave less of the catalogue are searched exactly, and so are
+# rows that would have to fetch more.
+_LEAST_SHARE = 0.1
+_MOST_FETCHED = 2_048
+_SPARE = 1.25
+# Of exact search: rows whose rules leave less go one by one through their own products, and others
+# all together through the catalogue.
+_FEW = 1 / 64
+_ROWS_AT_ONCE = 256
+# Limits a value: how many times as many hits are looked through, first and after each failure.
+_WIDER = 4
+
+
+class Searched(Protocol):
+    """What is asked of an index."""
+
+    vectors: tf.Variable
+
+    def search(self, queries: tf.Tensor, k: tf.Tensor, excluded: tf.Tensor) -> Hits:
+        """Hits of each row, as `ExactIndex.search` gives them."""
+
+    def is_exact(self) -> bool:
+        """Whether they always are the true top k."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a batch.
+
+    Attributes:
+      queries: float32 [R, D].
+      k: int32 [R], how many hits they want.
+      excluded: int32 [R, X], product indices, -1 for none.
+      asked: Their rules, as `Rules.read` gives them.
+    """
+
+    queries: tf.Tensor
+    k: tf.Tensor
+    excluded: tf.Tensor
+    asked: Asked
+
+    def at(self, rows: tf.Tensor) -> Rows:
+        """Some of them, int [S]."""
+        asked = {name: tf.gather(value, rows) for name, value in self.asked.items()}
+        return Rows(
+            tf.gather(self.queries, rows),
+            tf.gather(self.k, rows),
+            tf.gather(self.excluded, rows),
+            asked,
+        )
+
+    def with_queries(self, queries: tf.Tensor) -> Rows:
+        """The same rows with other queries."""
+        return Rows(queries, self.k, self.excluded, self.asked)
+
+    def wanting(self, k: tf.Tensor) -> Rows:
+        """The same rows with other numbers of hits."""
+        return Rows(self.queries, k, self.excluded, self.asked)
+
+
+class RestrictedSearch:
+    """Searches an index under rules.
+
+    Args:
+      index: The index.
+      rules: The rules' columns, of the same products.
+    """
+
+    def __init__(self, index: Searched, rules: Rules) -> None:
+        self._index, self._rules = index, rules
+        self._plain = _apart(lambda rows: index.search(rows.queries, rows.k, rows.excluded))
+        self._ruled, self._exactly = _apart(self._under_rules), _apart(self._exact)
+        self._thinned = _apart(self._under_limits)
+
+    def search(self, rows: Rows) -> Hits:
+        """The best products of each row that comply with its rules and that it does not exclude.
+
+        A row without rules is searched as if the others were not there, and costs the same.
+
+        Returns:
+          Scores float32 [B, K], falling, and product indices int32 [B, K], K being the largest k.
+          Where a row wants or has fewer than K hits, the rest is the lowest finite score and -1.
+        """
+        rules = self._rules
+        restricted, capped = rules.restrict(rows.asked), rules.cap(rows.asked)
+        hits = _none(tf.shape(rows.k)[0], tf.reduce_max(rows.k))
+        hits = _put(hits, _where(~(restricted | capped)), lambda at: self._plain(rows.at(at)))
+        hits = _put(hits, _where(restricted & ~capped), lambda at: self._ruled(rows.at(at)))
+        return _put(hits, _where(capped), lambda at: self._thinned(rows.at(at)))
+
+    def _under_rules(self, rows: Rows) -> Hits:
+        """Hits of rows that have rules or none, without the limits a value."""
+        if self._index.is_exact():
+            return self._exactly(rows)
+        share = self._rules.share(rows.asked)
+        fetched = tf.cast(tf.math.ceil(_SPARE * tf.cast(rows.k, tf.float32) / share), tf.int32)
+        free = tf.logical_not(self._rules.restrict(rows.asked))
+        wide = (share >= _LEAST_SHARE) & (fetched <= _MOST_FETCHED)
+        hits = _none(tf.shape(rows.k)[0], tf.reduce_max(rows.k))
+        hits = _put(hits, _where(free), lambda at: self._plain(rows.at(at)))
+        hits = _put(
+            hits,
+            _where(wide & ~free),
+            lambda at: self._dropped(rows.at(at), tf.gather(fetched, at)),
+        )
+        found = tf.math.count_nonzero(hits[1] >= 0, axis=1, dtype=tf.int32)
+        short = (found < rows.k) & ~free
+        return _put(hits, _where(short), lambda at: self._exactly(rows.at(at)))
+
+    def _dropped(self, rows: Rows, fetched: tf.Tensor) -> Hits:
+        """What complies of more hits than are wanted."""
+        scores, indices = self._plain(rows.wanting(fetched))
+        kept = self._rules.comply(rows.asked, indices)
+        return keep_first(*_to_front((scores, indices), kept, tf.reduce_max(rows.k)), rows.k)
+
+    def _exact(self, rows: Rows) -> Hits:
+        few = self._rules.share(rows.asked) < _FEW
+        hits = _none(tf.shape(rows.k)[0], tf.reduce_max(rows.k))
+        hits = _put(hits, _where(few), lambda at: self._one_by_one(rows.at(at)))
+        return _put(hits, _where(~few), lambda at: self._together(rows.at(at)))
+
+    def _together(self, rows: Rows) -> Hits:
+        """The catalogue scanned for some hundred rows at a time, masked by the rules of each."""
+
+        def scanned(part: Rows) -> Hits:
+            def allowed(start: tf.Tensor | int, size: int) -> tf.Tensor:
+                found = self._rules.comply_between(part.asked, start, size)
+                return _without(found, part.excluded - start)
+
+            return keep_first(*scan(part.queries, self._index.vectors, width, allowed), part.k)
+
+        width = tf.reduce_max(rows.k)
+        return _in_parts(scanned, rows, _ROWS_AT_ONCE)
+
+    def _one_by_one(self, rows: Rows) -> Hits:
+        """Each row through the products that comply, and no others."""
+        width, size = tf.reduce_max(rows.k), self._index.vectors.shape[0]
+
+        def of_one(row: Rows) -> Hits:
+            found = self._rules.comply_between(row.asked, 0, size)
+            among = tf.cast(tf.where(_without(found, row.excluded)[0])[:, 0], tf.int32)
+            vectors = tf.gather(self._index.vectors, among)
+            scores = tf.linalg.matmul(row.queries, vectors, transpose_b=True)
+            best = tf.math.top_k(scores, tf.minimum(width, tf.size(among)))
+            indices = tf.gather(among, best.indices)
+            return keep_first(*to_width(best.values, indices, width), row.k)
+
+        return _in_parts(of_one, rows, 1)
+
+    def _under_limits(self, rows: Rows) -> Hits:
+        """Hits of rows that allow but so many a value."""
+        width, size = tf.reduce_max(rows.k), self._index.vectors.shape[0]
+
+        def attempt(rows: Rows, looked: tf.Tensor) -> tuple[Hits, tf.Tensor]:
+            hits = self._ruled(rows.wanting(looked))
+            kept = self._rules.thin(rows.asked, hits[1])
+            there = tf.math.count_nonzero(hits[1] >= 0, axis=1, dtype=tf.int32)
+            enough = tf.math.count_nonzero(kept, axis=1, dtype=tf.int32) >= rows.k
+            settled = enough | (there < looked) | (looked >= size)
+            return keep_first(*_to_front(hits, kept, width), rows.k), settled
+
+        def step(looked: tf.Tensor, scores: tf.Tensor, indices: tf.Tensor, open_: tf.Tensor) -> Any:
+            left = rows.at(open_)
+            at_most = tf.minimum(looked * left.k, size)
+            found, settled = attempt(left, at_most)
+            hits = _put((scores, indices), open_, lambda _: found)
+            return looked * _WIDER, *hits, tf.boolean_mask(open_, ~settled)
+
+        count = tf.shape(rows.k)[0]
+        start = (tf.constant(_WIDER), *_none(count, width), tf.range(count, dtype=tf.int64))
+        shapes = tuple(tf.TensorShape(one) for one in ([], [None] * 2, [None] * 2, [None]))
+        made = tf.while_loop(lambda *all_: tf.size(all_[3]) > 0, step, start, shapes)
+        return made[1], made[2]
+
+
+def search_either(
+    rows: Rows,
+    chosen: tf.Tensor,
+    first: Callable[[Rows], Hits],
+    second: Callable[[Rows], Hits],
+) -> Hits:
+    """Searches the chosen rows, bool [B], in one way and the others in another."""
+    hits = _none(tf.shape(rows.k)[0], tf.reduce_max(rows.k))
+    hits = _put(hits, _where(chosen), lambda at: first(rows.at(at)))
+    return _put(hits, _where(~chosen), lambda at: second(rows.at(at)))
+
+
+def _apart(search: Callable[[Rows], Hits]) -> Callable[[Rows], Hits]:
+    """A search as a function that a graph holds once and optimises when it is first called.
+
+    Put in place at every call, the ways through the rules would make a graph three times the size,
+    which takes ten times as long to get ready.
+    """
+
+    def body(
+        queries: tf.Tensor, k: tf.Tensor, excluded: tf.Tensor, asked: dict[str, tf.Tensor]
+    ) -> Hits:
+        return search(Rows(queries, k, excluded, asked))
+
+    function = tf.function(body, autograph=False, experimental_attributes={"_noinline": True})
+    return lambda rows: _ranked(function(rows.queries, rows.k, rows.excluded, dict(rows.asked)))
+
+
+def _where(rows: tf.Tensor) -> tf.Tensor:
+    return tf.where(rows)[:, 0]
+
+
+def _none(rows: tf.Tensor, width: tf.Tensor) -> Hits:
+    shape = tf.stack([rows, width])
+    return tf.fill(shape, LOWEST), tf.fill(shape, -1)
+
+
+def _ranked(hits: Hits) -> Hits:
+    return tf.ensure_shape(hits[0], [None, None]), tf.ensure_shape(hits[1], [None, None])
+
+
+def _put(hits: Hits, rows: tf.Tensor, found: Callable[[tf.Tensor], Hits]) -> Hits:
+    """Puts what is found for some rows, int64 [S], in their place; without rows it is not run."""
+
+    def put() -> Hits:
+        scores, indices = to_width(*found(rows), tf.shape(hits[1])[1])
+        at = rows[:, tf.newaxis]
+        return (
+            tf.tensor_scatter_nd_update(hits[0], at, scores),
+            tf.tensor_scatter_nd_update(hits[1], at, indices),
+        )
+
+    return _ranked(tf.cond(tf.size(rows) > 0, put, lambda: hits))
+
+
+def _to_front(hits: Hits, kept: tf.Tensor, width: tf.Tensor) -> Hits:
+    """The kept hits in their order, [R, width]."""
+    scores, indices = tf.where(kept, hits[0], LOWEST), tf.where(kept, hits[1], -1)
+    order = tf.argsort(tf.cast(~kept, tf.int32), axis=1, stable=True)
+    scores = tf.gather(scores, order, batch_dims=1)
+    return to_width(scores, tf.gather(indices, order, batch_dims=1), width)
+
+
+def _without(found: tf.Tensor, excluded: tf.Tensor) -> tf.Tensor:
+    """A mask [R, C] without the places int32 [R, X]; those outside of it are ignored."""
+    rows, size = tf.shape(found)[0], tf.shape(found)[1]
+    here = tf.where((excluded >= 0) & (excluded < size))
+    at = tf.stack([tf.cast(here[:, 0], tf.int32), tf.gather_nd(excluded, here)], axis=1)
+    out = tf.scatter_nd(at, tf.ones([tf.shape(at)[0]], tf.int32), [rows, size]) > 0
+    return found & ~out
+
+
+def _in_parts(search: Callable[[Rows], Hits], rows: Rows, size: int) -> Hits:
+    """Searches so many rows at a time."""
+    count = tf.shape(rows.k)[0]
+    parts = (count + size - 1) // size
+
+    def step(part: tf.Tensor, *found: tf.TensorArray) -> tuple[Any, ...]:
+        at = tf.range(part * size, tf.minimum((part + 1) * size, count))
+        hits = search(rows.at(at))
+        return part + 1, *(one.write(part, hit) for one, hit in zip(found, hits, strict=True))
+
+    arrays = [
+        tf.TensorArray(dtype, size=parts, infer_shape=False, element_shape=[None, None])
+        for dtype in (tf.float32, tf.int32)
+    ]
+    made = tf.while_loop(lambda part, *_: part < parts, step, (tf.constant(0), *arrays))
+    return _ranked((made[1].concat(), made[2].concat()))
