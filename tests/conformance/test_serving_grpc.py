@@ -696,6 +696,8 @@ def test_reflection_describes_the_services(server: Server):
     )
     names = {one.name for one in listed.list_services_response.service}
     assert {name, "tensorflow.serving.ModelService"} <= names
+    for answer in ask(iter([wanted(file_containing_symbol=each) for each in names])):
+        assert answer.file_descriptor_response.file_descriptor_proto, answer
     assert absent.error_response.error_code == StatusCode.NOT_FOUND.value[0]
     # A pool of our own builds the service from what came, and from nothing else.
     files = [

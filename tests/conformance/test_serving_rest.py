@@ -8,6 +8,7 @@ import http.client
 import json
 import math
 import re
+import socket
 
 import pytest
 from serving_process import Server
@@ -128,6 +129,21 @@ def test_a_body_in_chunks_and_a_connection_used_twice(server: Server):
         answer = connection.getresponse()
         assert json.loads(answer.read()) == {"predictions": [4.0]}
     connection.close()
+
+
+def test_a_client_that_asks_first_is_told_to_send_its_body(server: Server):
+    body = b'{"instances": [2.0]}'
+    head = (
+        f"POST {HALF}:predict HTTP/1.1\r\nHost: here\r\nExpect: 100-continue\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", server.rest_port), timeout=30) as connection:
+        connection.sendall(head.encode())
+        answer = connection.makefile("rb")
+        assert [answer.readline(), answer.readline()] == [b"HTTP/1.1 100 Continue\r\n", b"\r\n"]
+        connection.sendall(body)
+        assert answer.readline() == b"HTTP/1.1 200 OK\r\n"
+        answer.close()
 
 
 ONE_INPUT_WANTED = "Missing 'inputs' or 'instances' key"

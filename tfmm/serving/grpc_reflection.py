@@ -81,6 +81,7 @@ _FILES = {
 class _Reflection:
     def __init__(self) -> None:
         self._services = {name: _service_file(name) for name in _FILES}
+        self._services[_SERVICE] = _own_file()
 
     def answer(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
         del context
@@ -99,7 +100,7 @@ class _Reflection:
                 case "file_by_filename":
                     file = self._file_named(request.file_by_filename)
                 case "list_services":
-                    for name in (*self._services, _SERVICE):
+                    for name in self._services:
                         response.list_services_response.service.add(name=name)
                     return
                 case _:
@@ -164,6 +165,23 @@ def _service_file(name: str) -> Any:
             input_type=f".{request.DESCRIPTOR.full_name}",
             output_type=f".{response.DESCRIPTOR.full_name}",
         )
+    return file
+
+
+def _own_file() -> Any:
+    """The file of reflection itself: tools that describe all that is listed ask for it too."""
+    request, response = (
+        _MESSAGES[f"ServerReflection{kind}"].DESCRIPTOR for kind in ("Request", "Response")
+    )
+    file = _proto(request.file)
+    file.name = f"{_PACKAGE.replace('.', '/')}/reflection.proto"
+    file.service.add(name="ServerReflection").method.add(
+        name="ServerReflectionInfo",
+        input_type=f".{request.full_name}",
+        output_type=f".{response.full_name}",
+        client_streaming=True,
+        server_streaming=True,
+    )
     return file
 
 

@@ -103,6 +103,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_HEAD = do_GET  # noqa: N815
 
+    def handle_expect_100(self) -> bool:
+        """Says at once that a body is welcome: clients wait for that before they send it."""
+        go_on = super().handle_expect_100()
+        self.wfile.flush()
+        return go_on
+
     def _answer(self) -> None:
         try:
             body = self._body()
