@@ -60,7 +60,7 @@ from tfmm.features.history import history_facts, history_items
 from tfmm.features.preprocessor import Preprocessor
 from tfmm.index.exact import LOWEST, Hits
 from tfmm.index.popular import PopularIndex
-from tfmm.index.restricted import RestrictedSearch, Rows, search_either
+from tfmm.index.restricted import RestrictedSearch, Rows
 from tfmm.index.rules import Rules
 from tfmm.signatures import Tensors, signature
 from tfmm.towers.tower import affinity_part, fused_part
@@ -143,8 +143,7 @@ class Retriever(tf.Module):
         self.weights = list(shared.values())
         self.columns = _columns(config, products)
         self.popular, self.rules = PopularIndex(popularity), Rules(config.catalogue, products)
-        self._likely = RestrictedSearch(index, self.rules)
-        self._popular = RestrictedSearch(self.popular, self.rules)
+        self._restricted = RestrictedSearch(index, self.popular, self.rules)
         self._functions = _Functions(
             embed=tf.function(self._embedded, autograph=False),
             rank=tf.function(self._ranked, autograph=False),
@@ -267,15 +266,8 @@ class Retriever(tf.Module):
         self, queries: tf.Tensor, asked: tf.Tensor, k: tf.Tensor, excluded: tf.Tensor
     ) -> Tensors:
         """Hits of the rows that ask for something, popular products for the others."""
-
-        def likely(rows: Rows) -> Hits:
-            return self.index.search(rows.queries, rows.k, rows.excluded)
-
-        def popular(rows: Rows) -> Hits:
-            return self.popular.search(rows.queries, rows.k, rows.excluded)
-
-        rows = Rows(queries, k, excluded, {})
-        return self._fields(*search_either(rows, asked, likely, popular))
+        rows = Rows(queries, k, excluded, tf.logical_not(asked), {})
+        return self._fields(*self._restricted.without_rules(rows))
 
     def _ranked_under_rules(
         self,
@@ -286,12 +278,8 @@ class Retriever(tf.Module):
         rules: Tensors,
     ) -> Tensors:
         """The same where rows may have rules."""
-
-        def popular(rows: Rows) -> Hits:
-            return self._popular.search(rows.with_queries(tf.ones([tf.shape(rows.k)[0], 1])))
-
-        rows = Rows(queries, k, excluded, rules)
-        return self._fields(*search_either(rows, asked, self._likely.search, popular))
+        rows = Rows(queries, k, excluded, tf.logical_not(asked), rules)
+        return self._fields(*self._restricted.search(rows))
 
     def _fields(self, scores: tf.Tensor, indices: tf.Tensor) -> Tensors:
         found = indices >= 0

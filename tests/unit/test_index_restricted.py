@@ -16,6 +16,7 @@ from tfmm.index.scann import ScannIndex
 # More than a chunk of exact search, and more than one of its rules' share is below 1/64.
 PRODUCTS = 17_000
 QUERIES = 24
+POPULARITY = np.random.default_rng(9).random(PRODUCTS).astype(np.float32)
 
 
 @pytest.fixture(autouse=True)
@@ -35,13 +36,17 @@ def searches(catalogue):
         "exact": ExactIndex(catalogue.vectors),
         "scann": ScannIndex(catalogue.vectors, IndexConfig()),
     }
-    return {kind: (rules, searched(RestrictedSearch(one, rules))) for kind, one in indexes.items()}
+    popular = PopularIndex(POPULARITY)
+    return {
+        kind: (rules, searched(RestrictedSearch(one, popular, rules)))
+        for kind, one in indexes.items()
+    }
 
 
 def searched(search: RestrictedSearch):
     @tf.function(autograph=False)
-    def run(queries, k, excluded, asked):
-        return search.search(Rows(queries, k, excluded, asked))
+    def run(queries, k, excluded, popular, asked):
+        return search.search(Rows(queries, k, excluded, popular, asked))
 
     return run
 
@@ -61,11 +66,10 @@ def questions(seed=1):
     return queries, k, excluded, [some_rules(random) for _ in range(QUERIES)]
 
 
-def ranked(search, queries, k, excluded, rows):
+def ranked(search, queries, k, excluded, rows, popular=False):
     rules, run = search
-    scores, indices = run(
-        tf.constant(queries), tf.constant(k), tf.constant(excluded), asked(rules, rows)
-    )
+    given = [tf.constant(one) for one in (queries, k, excluded, [popular] * len(rows))]
+    scores, indices = run(*given, asked(rules, rows))
     return scores.numpy(), indices.numpy()
 
 
@@ -148,20 +152,15 @@ def test_a_hit_left_out_for_one_limit_does_not_count_for_another():
     assert kept.tolist() == [[True, False, True, False, False]]
 
 
-def test_the_popular_products_comply_too(catalogue):
-    popularity = np.random.default_rng(5).random(PRODUCTS).astype(np.float32)
-    rules = Rules(CATALOGUE, catalogue.columns)
-    search = rules, searched(RestrictedSearch(PopularIndex(popularity), rules))
-    random = np.random.default_rng(6)
-    rows = [some_rules(random) for _ in range(12)]
-    k, excluded = np.full(12, 7, np.int32), np.full((12, 2), -1, np.int32)
-    scores, indices = ranked(search, np.ones((12, 1), np.float32), k, excluded, rows)
+@pytest.mark.parametrize("kind", ["exact", "scann"])
+def test_the_popular_products_comply_too(catalogue, searches, kind):
+    queries, k, excluded, rows = questions(seed=5)
+    scores, indices = ranked(searches[kind], queries, k, excluded, rows, popular=True)
     for row, rule in enumerate(rows):
-        wanted = expected(catalogue, popularity, rule, k=7, excluded=set())
+        wanted = expected(catalogue, POPULARITY, rule, k=k[row], excluded=set())
         assert [one for one in indices[row] if one >= 0] == wanted
-        np.testing.assert_allclose(
-            scores[row, : len(wanted)], popularity[wanted] / popularity.max(), rtol=1e-6
-        )
+        share = POPULARITY[wanted] / POPULARITY.max()
+        np.testing.assert_allclose(scores[row, : len(wanted)], share, rtol=1e-6)
 
 
 def test_the_share_that_complies_is_estimated_from_the_whole_of_a_sorted_catalogue(catalogue):

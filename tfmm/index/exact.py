@@ -19,7 +19,8 @@ PRODUCTS_A_CHUNK = 16_384
 ROWS_A_CHUNK = 1_024
 
 Hits = tuple[tf.Tensor, tf.Tensor]
-Allowed = Callable[[tf.Tensor | int, int], tf.Tensor]
+Adjust = Callable[[tf.Tensor, tf.Tensor | int, int], tf.Tensor]
+_Adjusted = Callable[[tf.Tensor], tf.Tensor]
 _Search = Callable[[tf.Tensor, tf.Tensor], Hits]
 # Below any index, and still so when the start of a chunk is added.
 _NEVER = -(2**30)
@@ -130,7 +131,7 @@ def scan(
     queries: tf.Tensor,
     vectors: tf.Variable | tf.Tensor,
     k: tf.Tensor | int,
-    allowed: Allowed | None = None,
+    adjust: Adjust | None = None,
 ) -> Hits:
     """The best k products of each row; a running top-k over chunks of the catalogue.
 
@@ -138,21 +139,21 @@ def scan(
       queries: float32 [R, D].
       vectors: float32 [N, D].
       k: Hits to return.
-      allowed: From a product's index and a number to whether each row allows so many products from
-        there on, bool [R, number]. Hits that are not allowed end as -1.
+      adjust: What becomes of the scores [R, C] of C products from some index on. Hits with the
+        lowest finite score end as -1.
     """
     table = tf.convert_to_tensor(vectors)
     size = table.shape[0]
     chunks, rest = divmod(size, PRODUCTS_A_CHUNK)
     if size <= PRODUCTS_A_CHUNK:
-        scores, indices = _best_of(queries, table, k, _mask(allowed, 0, size))
+        scores, indices = _best_of(queries, table, k, _from(adjust, 0, size))
         return to_width(scores, tf.maximum(indices, -1), k)
 
     def step(chunk: tf.Tensor, scores: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, ...]:
         start = chunk * PRODUCTS_A_CHUNK
         part = tf.slice(table, [start, 0], [PRODUCTS_A_CHUNK, table.shape[1]])
-        mask = _mask(allowed, start, PRODUCTS_A_CHUNK)
-        return chunk + 1, *_merge((scores, indices), _best_of(queries, part, k, mask), start, k)
+        found = _best_of(queries, part, k, _from(adjust, start, PRODUCTS_A_CHUNK))
+        return chunk + 1, *_merge((scores, indices), found, start, k)
 
     blank = tf.fill([tf.shape(queries)[0], k], LOWEST), tf.fill([tf.shape(queries)[0], k], -1)
     _, scores, indices = tf.while_loop(
@@ -160,25 +161,25 @@ def scan(
     )
     if rest:
         start = chunks * PRODUCTS_A_CHUNK
-        last = _best_of(queries, table[start:], k, _mask(allowed, start, rest))
+        last = _best_of(queries, table[start:], k, _from(adjust, start, rest))
         scores, indices = _merge((scores, indices), last, tf.constant(start), k)
     return scores, indices
 
 
-def _mask(allowed: Allowed | None, start: tf.Tensor | int, size: int) -> tf.Tensor | None:
-    return None if allowed is None else allowed(start, size)
+def _from(adjust: Adjust | None, start: tf.Tensor | int, size: int) -> _Adjusted | None:
+    return None if adjust is None else lambda scores: adjust(scores, start, size)
 
 
 def _best_of(
-    queries: tf.Tensor, part: tf.Tensor, k: tf.Tensor | int, mask: tf.Tensor | None
+    queries: tf.Tensor, part: tf.Tensor, k: tf.Tensor | int, adjusted: _Adjusted | None
 ) -> Hits:
     scores = tf.linalg.matmul(queries, part, transpose_b=True)
-    if mask is not None:
-        scores = tf.where(mask, scores, LOWEST)
     length = part.shape[0]
-    best = tf.math.top_k(scores, min(k, length) if isinstance(k, int) else tf.minimum(k, length))
-    if mask is None:
+    most = min(k, length) if isinstance(k, int) else tf.minimum(k, length)
+    if adjusted is None:
+        best = tf.math.top_k(scores, most)
         return best.values, best.indices
+    best = tf.math.top_k(adjusted(scores), most)
     return best.values, tf.where(best.values > LOWEST, best.indices, _NEVER)
 
 

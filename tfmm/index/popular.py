@@ -13,8 +13,8 @@ class PopularIndex(tf.Module):
     """Ranks products by their popularity relative to the most popular one.
 
     Attributes:
-      vectors: Variable float32 [N, 1], that popularity, as an index of vectors has it; ones [B, 1]
-        are the queries to it.
+      order: Variable int32 [N], the most popular first.
+      share: Variable float32 [N], that popularity.
     """
 
     def __init__(self, popularity: npt.NDArray[np.float32]) -> None:
@@ -22,13 +22,7 @@ class PopularIndex(tf.Module):
         order = np.argsort(-popularity, kind="stable").astype(np.int32)
         share = np.maximum(popularity, 0) / max(float(popularity.max()), 1e-30)
         self.order = tf.Variable(order, trainable=False, name="popular")
-        self.vectors = tf.Variable(
-            share.astype(np.float32)[:, np.newaxis], trainable=False, name="popularity"
-        )
-
-    def is_exact(self) -> bool:
-        """Whether `search` always returns the true top k."""
-        return True
+        self.share = tf.Variable(share.astype(np.float32), trainable=False, name="popularity")
 
     def search(self, queries: tf.Tensor, k: tf.Tensor, excluded: tf.Tensor) -> Hits:
         """The most popular products that each row does not exclude, as `ExactIndex.search`."""
@@ -36,6 +30,6 @@ class PopularIndex(tf.Module):
         fetch = tf.minimum(width + excluded.shape[1], self.order.shape[0])
         batch = tf.shape(excluded)[0]
         first = self.order[:fetch]
-        scores = tf.repeat(tf.gather(self.vectors[:, 0], first)[tf.newaxis], batch, axis=0)
+        scores = tf.repeat(tf.gather(self.share, first)[tf.newaxis], batch, axis=0)
         indices = tf.repeat(first[tf.newaxis], batch, axis=0)
         return keep_first(*keep_allowed((scores, indices), excluded, width), k)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from tfmm.index.exact import LOWEST, Hits, keep_first, scan, to_width
+from tfmm.index.popular import PopularIndex
 from tfmm.index.rules import Asked, Rules
 
 # Of approximate search: rules that leave less of the catalogue are searched exactly, and so are
@@ -49,46 +50,54 @@ class Rows:
       queries: float32 [R, D].
       k: int32 [R], how many hits they want.
       excluded: int32 [R, X], product indices, -1 for none.
-      asked: Their rules, as `Rules.read` gives them.
+      popular: bool [R], those that ask for nothing, and so for popular products.
+      asked: Their rules, as `Rules.read` gives them; none where rules cannot be given.
     """
 
     queries: tf.Tensor
     k: tf.Tensor
     excluded: tf.Tensor
+    popular: tf.Tensor
     asked: Asked
 
     def at(self, rows: tf.Tensor) -> Rows:
         """Some of them, int [S]."""
         asked = {name: tf.gather(value, rows) for name, value in self.asked.items()}
-        return Rows(
-            tf.gather(self.queries, rows),
-            tf.gather(self.k, rows),
-            tf.gather(self.excluded, rows),
-            asked,
-        )
-
-    def with_queries(self, queries: tf.Tensor) -> Rows:
-        """The same rows with other queries."""
-        return Rows(queries, self.k, self.excluded, self.asked)
+        queries, k = tf.gather(self.queries, rows), tf.gather(self.k, rows)
+        excluded, popular = tf.gather(self.excluded, rows), tf.gather(self.popular, rows)
+        return Rows(queries, k, excluded, popular, asked)
 
     def wanting(self, k: tf.Tensor) -> Rows:
         """The same rows with other numbers of hits."""
-        return Rows(self.queries, k, self.excluded, self.asked)
+        return Rows(self.queries, k, self.excluded, self.popular, self.asked)
 
 
 class RestrictedSearch:
-    """Searches an index under rules.
+    """Searches an index under rules, and the popular products for rows that ask for nothing.
 
     Args:
       index: The index.
-      rules: The rules' columns, of the same products.
+      popular: The popular products, of the same catalogue.
+      rules: The rules' columns, likewise.
     """
 
-    def __init__(self, index: Searched, rules: Rules) -> None:
-        self._index, self._rules = index, rules
-        self._plain = _apart(lambda rows: index.search(rows.queries, rows.k, rows.excluded))
+    def __init__(self, index: Searched, popular: PopularIndex, rules: Rules) -> None:
+        self._index, self._popular, self._rules = index, popular, rules
+        self._plain = _apart(self.without_rules)
         self._ruled, self._exactly = _apart(self._under_rules), _apart(self._exact)
         self._thinned = _apart(self._under_limits)
+
+    def without_rules(self, rows: Rows) -> Hits:
+        """The best products of each row that it does not exclude, as `search` gives them."""
+        hits = _none(tf.shape(rows.k)[0], tf.reduce_max(rows.k))
+        for index, some in ((self._index, ~rows.popular), (self._popular, rows.popular)):
+
+            def found(at: tf.Tensor, index: Searched = index) -> Hits:
+                part = rows.at(at)
+                return index.search(part.queries, part.k, part.excluded)
+
+            hits = _put(hits, _where(some), found)
+        return hits
 
     def search(self, rows: Rows) -> Hits:
         """The best products of each row that comply with its rules and that it does not exclude.
@@ -141,11 +150,13 @@ class RestrictedSearch:
         """The catalogue scanned for some hundred rows at a time, masked by the rules of each."""
 
         def scanned(part: Rows) -> Hits:
-            def allowed(start: tf.Tensor | int, size: int) -> tf.Tensor:
+            def adjust(scores: tf.Tensor, start: tf.Tensor | int, size: int) -> tf.Tensor:
                 found = self._rules.comply_between(part.asked, start, size)
-                return _without(found, part.excluded - start)
+                share = tf.slice(self._popular.share, [start], [size])
+                scores = tf.where(part.popular[:, tf.newaxis], share[tf.newaxis], scores)
+                return tf.where(_without(found, part.excluded - start), scores, LOWEST)
 
-            return keep_first(*scan(part.queries, self._index.vectors, width, allowed), part.k)
+            return keep_first(*scan(part.queries, self._index.vectors, width, adjust), part.k)
 
         width = tf.reduce_max(rows.k)
         return _in_parts(scanned, rows, _ROWS_AT_ONCE)
@@ -159,6 +170,8 @@ class RestrictedSearch:
             among = tf.cast(tf.where(_without(found, row.excluded)[0])[:, 0], tf.int32)
             vectors = tf.gather(self._index.vectors, among)
             scores = tf.linalg.matmul(row.queries, vectors, transpose_b=True)
+            share = tf.gather(self._popular.share, among)[tf.newaxis]
+            scores = tf.where(row.popular[:, tf.newaxis], share, scores)
             best = tf.math.top_k(scores, tf.minimum(width, tf.size(among)))
             indices = tf.gather(among, best.indices)
             return keep_first(*to_width(best.values, indices, width), row.k)
@@ -191,18 +204,6 @@ class RestrictedSearch:
         return made[1], made[2]
 
 
-def search_either(
-    rows: Rows,
-    chosen: tf.Tensor,
-    first: Callable[[Rows], Hits],
-    second: Callable[[Rows], Hits],
-) -> Hits:
-    """Searches the chosen rows, bool [B], in one way and the others in another."""
-    hits = _none(tf.shape(rows.k)[0], tf.reduce_max(rows.k))
-    hits = _put(hits, _where(chosen), lambda at: first(rows.at(at)))
-    return _put(hits, _where(~chosen), lambda at: second(rows.at(at)))
-
-
 def _apart(search: Callable[[Rows], Hits]) -> Callable[[Rows], Hits]:
     """A search as a function that a graph holds once and optimises when it is first called.
 
@@ -210,13 +211,16 @@ def _apart(search: Callable[[Rows], Hits]) -> Callable[[Rows], Hits]:
     which takes ten times as long to get ready.
     """
 
-    def body(
-        queries: tf.Tensor, k: tf.Tensor, excluded: tf.Tensor, asked: dict[str, tf.Tensor]
-    ) -> Hits:
-        return search(Rows(queries, k, excluded, asked))
+    def body(*parts: Any) -> Hits:
+        return search(Rows(*parts))
 
     function = tf.function(body, autograph=False, experimental_attributes={"_noinline": True})
-    return lambda rows: _ranked(function(rows.queries, rows.k, rows.excluded, dict(rows.asked)))
+
+    def call(rows: Rows) -> Hits:
+        parts = (rows.queries, rows.k, rows.excluded, rows.popular, dict(rows.asked))
+        return _ranked(function(*parts))
+
+    return call
 
 
 def _where(rows: tf.Tensor) -> tf.Tensor:
