@@ -16,7 +16,7 @@ from tfmm.config import MEDIA, TrainConfig
 from tfmm.features.history import history_items
 from tfmm.margins import MarginLoss
 from tfmm.sampling import SampledSoftmax, expected_counts
-from tfmm.sides import Alone, Candidates, Own, Queries, Replicas, Side
+from tfmm.sides import Alone, Candidates, Own, Queries, Replicas, Scaled, Side
 from tfmm.towers.encodings import Encodings
 from tfmm.towers.tower import Tower
 
@@ -142,12 +142,12 @@ class TwoTower(tfrs.Model):
             negatives = replicas.gather(inputs["negatives"])
             drawn = self.encodings.vectors(negatives, self._from_log(negatives))
             candidates = candidates.joined(drawn, negatives)
-        queries = asked.whole / self.temperature()
-        own = self._own(inputs, queries) if training else Own()
+        queries = Scaled(asked.whole, self.temperature())
+        own = self._own(inputs, queries.logits()) if training else Own()
         loss = self._compared(queries, candidates, weight, self._counts, own)
         loss += self._alone((asked, told), index, weight, replicas, own)
         if training and self._config.purchase_task:
-            bought = asked.whole / _bounded(self.log_purchase_temperature)
+            bought = Scaled(asked.whole, _bounded(self.log_purchase_temperature))
             counts = weight * inputs["purchase"]
             loss += self._config.purchase_task * self._compared(
                 bought, candidates, counts, self._counts, Own(own.others)
@@ -173,16 +173,16 @@ class TwoTower(tfrs.Model):
     ) -> tf.Tensor:
         """The losses of modalities on their own, 0 outside training."""
         (asked, told), loss = sides, 0.0
-        queries = asked.whole / self.temperature()
+        marked = tf.pad(asked.whole, [[0, 0], [0, 1]], constant_values=1.0)
+        queries = Scaled(marked, self.temperature())
         for modality in [name for name in told.alone if name in asked.alone]:
             alone = told.alone[modality]
             # Products without the modality are no negatives: one more dimension takes them out.
             out = _OUT * (1.0 - alone.has[:, tf.newaxis])
             vectors = replicas.gather(tf.concat([alone.vectors, out], axis=1))
             asks = weight * asked.asks_by(modality) * alone.has
-            marked = tf.pad(queries, [[0, 0], [0, 1]], constant_values=1.0)
             loss += self._config.unimodal * self._compared(
-                marked, Candidates(vectors, index), asks, self._in_batch, Own(own.others)
+                queries, Candidates(vectors, index), asks, self._in_batch, Own(own.others)
             )
         return loss
 
@@ -254,7 +254,7 @@ class TwoTower(tfrs.Model):
 
     def _compared(
         self,
-        queries: tf.Tensor,
+        queries: Scaled,
         candidates: Candidates,
         weight: tf.Tensor,
         counts: tf.Tensor,
@@ -262,22 +262,26 @@ class TwoTower(tfrs.Model):
     ) -> tf.Tensor:
         """Sum of the weighted losses; candidate i is query i's positive."""
         log_counts = self._log_counts(candidates, counts)
-        loss = self._loss(log_counts, own.total)
-        return _summed(loss, queries, candidates, weight, own.shared(candidates.index))
+        loss = self._loss(log_counts, queries.temperature, own.total)
+        shared = own.shared(candidates.index)
+        return _summed(loss, queries.logits(), candidates, weight, shared)
 
-    def _loss(self, log_counts: tf.Tensor, own: tf.Tensor | None = None) -> keras.losses.Loss:
+    def _loss(
+        self, log_counts: tf.Tensor, temperature: tf.Tensor, own: tf.Tensor | None = None
+    ) -> keras.losses.Loss:
         config = self._config
         if config.loss == "softmax":
             return SampledSoftmax(log_counts, positive=config.log_q_positive, own=own)
         hardest = config.loss == "triplet"
-        return MarginLoss(config.margin, self.temperature(), hardest=hardest)
+        return MarginLoss(config.margin, temperature, hardest=hardest)
 
     def _asked_back(self, products: tf.Tensor, queries: Queries, weight: tf.Tensor) -> tf.Tensor:
         """The other way round: which query asked for the product of each row, sum of losses."""
         index = queries.index[: products.shape[0]]
         even = tf.zeros_like(queries.index, tf.float32)
-        asks = products / self.temperature()
-        return _summed(self._loss(even), asks, queries, weight, queries.shared(index))
+        asks = Scaled(products, self.temperature())
+        loss, shared = self._loss(even, asks.temperature), queries.shared(index)
+        return _summed(loss, asks.logits(), queries, weight, shared)
 
     def _log_counts(self, candidates: Candidates, counts: tf.Tensor) -> tf.Tensor:
         """How often each candidate was to be expected, its logarithm [C]."""

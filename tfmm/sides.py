@@ -22,6 +22,23 @@ class Candidates:
 
 
 @dataclass(frozen=True)
+class Scaled:
+    """One side's vectors, and what their cosines are divided by.
+
+    Attributes:
+      vectors: [B, D], unit vectors but for marks of what is left out.
+      temperature: Scalar.
+    """
+
+    vectors: tf.Tensor
+    temperature: tf.Tensor
+
+    def logits(self) -> tf.Tensor:
+        """What is multiplied by candidates, [B, D]."""
+        return self.vectors / self.temperature
+
+
+@dataclass(frozen=True)
 class Own:
     """What each row of a batch adds to the candidates that all share, and takes out of them.
 

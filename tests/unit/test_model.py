@@ -335,3 +335,24 @@ def test_two_replicas_take_the_step_that_one_takes_on_the_same_batch(tmp_path: P
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.stdout.strip().endswith("equal"), done.stderr[-3000:]
+
+
+def test_a_margin_of_the_second_task_is_one_of_cosines_whatever_the_temperatures():
+    def make_with(purchase_task: float) -> TwoTower:
+        keras.utils.set_random_seed(3)
+        config = TrainConfig(
+            loss="triplet", temperature=0.5, unimodal=0.0, purchase_task=purchase_task, batch_size=4
+        )
+        uniform = np.full(5, 0.2, np.float32)
+        return TwoTower(config, Linear(), Linear(), dim=DIM, sampling_probability=uniform)
+
+    batch = inputs()
+    # Everybody bought: both tasks are the same loss of the same cosines.
+    batch |= {"purchase": tf.ones_like(batch["weight"])}
+    batch["query"]["history"] = tf.zeros([4, 2], tf.int32)
+    whole = float(make_with(0.0).compute_loss(batch, training=True))
+    assert whole > 0
+    model = make_with(3.0)
+    model.log_purchase_temperature.assign(np.log(0.05))
+    both = float(model.compute_loss(batch, training=True))
+    assert both == pytest.approx(4 * whole, rel=1e-5)
