@@ -14,7 +14,7 @@ from tfmm.tree import make, set_value
 
 Fusion = Literal["weighted", "concat", "attention", "mlp_fm"]
 HistoryEncoder = Literal["mean", "attention"]
-IndexKind = Literal["auto", "exact", "scann"]
+IndexKind = Literal["auto", "exact", "ivf", "scann"]
 PositionBias = Literal["none", "inverse_propensity"]
 Modality = Literal["text", "image", "audio", "history", "id", "popularity"]
 Strategy = Literal["auto", "cpu", "gpu", "multi_gpu", "tpu", "mirrored_cpu"]
@@ -435,12 +435,12 @@ class IndexConfig:
     """The index; only `kind = "auto"` may take exact search for a small catalogue.
 
     Attributes:
-      kind: "exact", "scann" or "auto".
+      kind: "exact", "ivf", "scann" or "auto".
       auto_exact_below: With "auto", catalogues smaller than this are searched exactly.
-      leaves: ScaNN partitions; 0 takes 2 sqrt(N).
-      leaves_to_search: Partitions searched a query; 0 derives it from `leaves`.
-      reorder: Candidates scored again with full vectors; 0 derives it from k.
-      dimensions_per_block: Dimensions an asymmetric-hashing code covers.
+      leaves: Parts that "ivf" and "scann" cut the catalogue into; 0 takes 2 sqrt(N).
+      leaves_to_search: Leaves searched a query; 0 derives it from `leaves`.
+      reorder: Candidates that ScaNN scores again with full vectors; 0 derives it from k.
+      dimensions_per_block: Dimensions that a code of ScaNN's asymmetric hashing covers.
       anisotropic_threshold: ScaNN's anisotropic quantisation threshold.
     """
 

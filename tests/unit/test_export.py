@@ -30,6 +30,7 @@ def seeds() -> None:
         ("auto", 41, "exact"),
         ("auto", 40, "scann"),
         ("exact", 0, "exact"),
+        ("ivf", 1_000_000, "ivf"),
         ("scann", 1_000_000, "scann"),
     ],
 )

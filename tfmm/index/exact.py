@@ -19,7 +19,7 @@ PRODUCTS_A_CHUNK = 16_384
 ROWS_A_CHUNK = 1_024
 
 Hits = tuple[tf.Tensor, tf.Tensor]
-_Search = Callable[[tf.Tensor, tf.Tensor], Hits]
+Search = Callable[[tf.Tensor, tf.Tensor], Hits]
 
 
 class ExactIndex(tf.Module):
@@ -106,7 +106,7 @@ def keep_allowed(hits: Hits, excluded: tf.Tensor, k: tf.Tensor | int) -> Hits:
     order = tf.math.top_k(tf.where(kept, -place, -place - width), width).indices
     scores = tf.gather(tf.where(kept, scores, LOWEST), order, batch_dims=1)
     indices = tf.gather(tf.where(kept, indices, -1), order, batch_dims=1)
-    return _to_width(scores, indices, k)
+    return to_width(scores, indices, k)
 
 
 def keep_first(scores: tf.Tensor, indices: tf.Tensor, k: tf.Tensor) -> Hits:
@@ -115,7 +115,7 @@ def keep_first(scores: tf.Tensor, indices: tf.Tensor, k: tf.Tensor) -> Hits:
     return tf.where(wanted, scores, LOWEST), tf.where(wanted, indices, -1)
 
 
-def _to_width(scores: tf.Tensor, indices: tf.Tensor, width: tf.Tensor | int) -> Hits:
+def to_width(scores: tf.Tensor, indices: tf.Tensor, width: tf.Tensor | int) -> Hits:
     """Cuts or pads hits to `width` columns."""
     scores, indices = scores[:, :width], indices[:, :width]
     paddings = [[0, 0], [0, width - tf.shape(indices)[1]]]
@@ -128,7 +128,7 @@ def _scan(queries: tf.Tensor, table: tf.Tensor, k: tf.Tensor | int) -> Hits:
     size = table.shape[0]
     chunks, rest = divmod(size, PRODUCTS_A_CHUNK)
     if size <= PRODUCTS_A_CHUNK:
-        return _to_width(*_best_of(queries, table, k), k)
+        return to_width(*_best_of(queries, table, k), k)
 
     def step(chunk: tf.Tensor, scores: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, ...]:
         start = chunk * PRODUCTS_A_CHUNK
@@ -161,8 +161,8 @@ def _merge(running: Hits, found: Hits, start: tf.Tensor, k: tf.Tensor | int) -> 
     return best.values, tf.gather(indices, best.indices, batch_dims=1)
 
 
-def _by_rows(search: _Search, queries: tf.Tensor, excluded: tf.Tensor) -> Hits:
-    """Runs `search` over at most ROWS_A_CHUNK rows at a time."""
+def _by_rows(search: Search, queries: tf.Tensor, excluded: tf.Tensor) -> Hits:
+    """Runs `search` over at most ROWS_A_CHUNK rows at a time; static where the batch is."""
     batch = queries.shape[0]
     if batch is not None:
         starts = range(0, max(batch, 1), ROWS_A_CHUNK)
@@ -172,20 +172,26 @@ def _by_rows(search: _Search, queries: tf.Tensor, excluded: tf.Tensor) -> Hits:
             return parts[0]
         scores, indices = zip(*parts, strict=True)
         return tf.concat(scores, axis=0), tf.concat(indices, axis=0)
-    scores, indices = tf.cond(
-        tf.shape(queries)[0] <= ROWS_A_CHUNK,
-        lambda: search(queries, excluded),
-        lambda: _looped(search, queries, excluded),
-    )
-    return tf.ensure_shape(scores, [None, None]), tf.ensure_shape(indices, [None, None])
+    return in_chunks(search, queries, excluded, ROWS_A_CHUNK)
 
 
-def _looped(search: _Search, queries: tf.Tensor, excluded: tf.Tensor) -> Hits:
+def in_chunks(
+    search: Search, queries: tf.Tensor, excluded: tf.Tensor, most: int | tf.Tensor
+) -> Hits:
+    """Runs `search` over at most `most` rows at a time, where the batch is unknown.
+
+    Args:
+      search: Hits of queries float32 [B, D] and excluded products int32 [B, X], of one width
+        whatever the rows.
+      queries: float32 [B, D].
+      excluded: int32 [B, X].
+      most: Rows that are searched together.
+    """
     rows = tf.shape(queries)[0]
-    count = (rows + ROWS_A_CHUNK - 1) // ROWS_A_CHUNK
+    count = tf.maximum((rows + most - 1) // most, 1)
 
     def step(i: tf.Tensor, *found: tf.TensorArray) -> tuple[Any, ...]:
-        start, stop = i * ROWS_A_CHUNK, tf.minimum((i + 1) * ROWS_A_CHUNK, rows)
+        start, stop = i * most, tf.minimum((i + 1) * most, rows)
         hits = search(queries[start:stop], excluded[start:stop])
         return i + 1, *(array.write(i, part) for array, part in zip(found, hits, strict=True))
 
@@ -193,5 +199,9 @@ def _looped(search: _Search, queries: tf.Tensor, excluded: tf.Tensor) -> Hits:
         tf.TensorArray(dtype, size=count, infer_shape=False, element_shape=[None, None])
         for dtype in (tf.float32, tf.int32)
     ]
-    _, scores, indices = tf.while_loop(lambda i, *_: i < count, step, (tf.constant(0), *arrays))
-    return scores.concat(), indices.concat()
+    # Chunks that run at the same time need their memory at the same time.
+    _, scores, indices = tf.while_loop(
+        lambda i, *_: i < count, step, (tf.constant(0), *arrays), parallel_iterations=2
+    )
+    found = scores.concat(), indices.concat()
+    return tf.ensure_shape(found[0], [None, None]), tf.ensure_shape(found[1], [None, None])

@@ -26,6 +26,7 @@ from tfmm.deployment import Request, warmup_requests, write_deployment
 from tfmm.errors import TfmmError
 from tfmm.features.preprocessor import Preprocessor
 from tfmm.index.exact import LOWEST, ExactIndex, search_all
+from tfmm.index.ivf import IvfIndex
 from tfmm.records.tfrecord import PreparedData
 from tfmm.retriever import Index, Retriever
 
@@ -147,6 +148,8 @@ def make_index(vectors: npt.NDArray[np.float32], config: IndexConfig) -> Exporte
         kind = "exact" if len(vectors) < config.auto_exact_below else "scann"
     if kind == "exact":
         return ExactIndex(vectors)
+    if kind == "ivf":
+        return IvfIndex(vectors, config)
     from tfmm.index.scann import ScannIndex  # noqa: PLC0415 - exact models need no ScaNN
 
     return ScannIndex(vectors, config)
