@@ -59,6 +59,11 @@ _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("train.temperature", 1e-3, 10),
     ("train.margin", 0, 2),
     ("train.decay_share", 0.01, 1),
+    ("index.recall_target", 0.5, 0.999),
+    ("index.leaves", 0, 1_000_000),
+    ("index.leaves_to_search", 0, 1_000_000),
+    ("index.reorder", 0, 1_000_000),
+    ("index.dimensions_per_block", 0, 64),
     ("split.validation_fraction", 0, 0.9),
     ("split.test_fraction", 0, 0.9),
 )

@@ -437,19 +437,23 @@ class IndexConfig:
     Attributes:
       kind: "exact", "ivf", "scann" or "auto".
       auto_exact_below: With "auto", catalogues smaller than this are searched exactly.
-      leaves: Parts that "ivf" and "scann" cut the catalogue into; 0 takes 2 sqrt(N).
-      leaves_to_search: Leaves searched a query; 0 derives it from `leaves`.
-      reorder: Candidates that ScaNN scores again with full vectors; 0 derives it from k.
-      dimensions_per_block: Dimensions that a code of ScaNN's asymmetric hashing covers.
+      recall_target: Share of the 100 best products that an export must find, measured against an
+        exact search; what is 0 below is chosen so that it does.
+      leaves: Parts that "ivf" and "scann" cut the catalogue into; 0 lets the export choose.
+      leaves_to_search: Leaves searched a query; 0 lets the export choose.
+      reorder: Candidates that ScaNN scores again with full vectors; 0 lets the export choose.
+      dimensions_per_block: Dimensions that a code of ScaNN's asymmetric hashing covers; 0 takes 2,
+        or 1 where the target is not reached otherwise.
       anisotropic_threshold: ScaNN's anisotropic quantisation threshold.
     """
 
     kind: IndexKind = "auto"
     auto_exact_below: int = 20_000
+    recall_target: float = 0.95
     leaves: int = 0
     leaves_to_search: int = 0
     reorder: int = 0
-    dimensions_per_block: int = 2
+    dimensions_per_block: int = 0
     anisotropic_threshold: float = 0.2
 
 
