@@ -99,3 +99,12 @@ def check_loss(config: Any, where: str) -> None:
                 f'{where}: train.{name}: expected 0 with train.loss = "{train.loss}",'
                 f" received {getattr(train, name)}"
             )
+
+
+def check_index(index: Any, where: str) -> None:
+    """Refuses a storage that only the exact index has, where another may be chosen."""
+    if index.storage != "float32" and index.kind != "exact":
+        raise TfmmError(
+            f'{where}: index.storage: expected "float32" with index.kind = "{index.kind}",'
+            f' received "{index.storage}"'
+        )

@@ -54,7 +54,7 @@ from tfmm import signatures as inputs
 from tfmm.config import MEDIA, Config, affinity_widths, late_parts, vector_dim
 from tfmm.contract import SIGNATURE_OF
 from tfmm.errors import TfmmError
-from tfmm.features.history import history_facts, history_items
+from tfmm.features.history import history_facts, known_items
 from tfmm.features.preprocessor import Preprocessor
 from tfmm.index.exact import LOWEST, Hits, keep_allowed, keep_first
 from tfmm.signatures import Tensors, signature
@@ -77,7 +77,8 @@ class Tower(Protocol):
 class Index(Protocol):
     """What a retriever asks of an index; see `index.exact.ExactIndex`."""
 
-    vectors: tf.Variable
+    def vectors_of(self, products: tf.Tensor) -> tf.Tensor:
+        """Vectors float32 [..., D] of products int32 [...]."""
 
     def search(self, queries: tf.Tensor, k: tf.Tensor, excluded: tf.Tensor) -> Hits:
         """Hits of each row."""
@@ -193,7 +194,7 @@ class Retriever(tf.Module):
 
     def _similar(self, given: Tensors) -> Tensors:
         product = self.preprocessor.lookup(given["product_id"])
-        vectors = tf.gather(self.index.vectors, tf.maximum(product, 0))
+        vectors = self.index.vectors_of(tf.maximum(product, 0))
         excluded = self.preprocessor.lookup(given["exclude"])
         excluded = tf.concat([excluded, product[:, tf.newaxis]], axis=1)
         return self._functions.rank(vectors, product >= 0, self._checked_k(given["k"]), excluded)
@@ -221,7 +222,8 @@ class Retriever(tf.Module):
                 row = features[f"{modality}/row"]
                 parts += tf.math.unsorted_segment_sum(tf.ones_like(row, tf.float32), row, rows)
         if "history" in features:
-            items, known = history_items(features["history"], self.index.vectors)
+            vectors = self.index.vectors_of(tf.maximum(features["history"] - 1, 0))
+            items, known = known_items(features["history"], vectors)
             if affinity_widths(self._config):
                 features |= {"history/affinity": affinity_part(items, self._config)}
             fused = fused_part(items, self._config.tower.dim, late_parts(self._config))

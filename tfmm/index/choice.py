@@ -30,7 +30,8 @@ Floats = npt.NDArray[np.float32]
 class AnyIndex(Protocol):
     """What all indexes have; see `ExactIndex`."""
 
-    vectors: tf.Variable
+    def vectors_of(self, products: tf.Tensor) -> tf.Tensor:
+        """Vectors of products."""
 
     def is_exact(self) -> bool:
         """Whether it always finds the true top k."""
@@ -59,7 +60,9 @@ def kind_for(config: IndexConfig, size: int) -> str:
 def make_index(vectors: Floats, config: IndexConfig) -> AnyIndex:
     """The index of unit vectors [N, D] that a recipe asks for, not tuned."""
     kind = kind_for(config, len(vectors))
-    return ExactIndex(vectors) if kind == "exact" else _approximate(vectors, config, kind)
+    if kind == "exact":
+        return ExactIndex(vectors, config.storage)
+    return _approximate(vectors, config, kind)
 
 
 def _approximate(vectors: Floats, config: IndexConfig, kind: str) -> _Approximate:
@@ -87,7 +90,7 @@ def tuned_index(
     """
     kind = kind_for(config, len(vectors))
     if kind == "exact":
-        exact = ExactIndex(vectors)
+        exact = make_index(vectors, config)
         return exact, exact.facts()
     asked = Asked.of(queries, vectors, FETCH_STEPS[-1])
     config = _with_leaves(vectors, asked, config, kind)

@@ -73,6 +73,10 @@ class IvfIndex(tf.Module):
         """Whether `search` always returns the true top k."""
         return False
 
+    def vectors_of(self, products: tf.Tensor) -> tf.Tensor:
+        """Vectors float32 [..., D] of products int32 [...]."""
+        return tf.gather(self.vectors, products)
+
     def release(self) -> None:
         """Drops what the process keeps beside the variables: nothing."""
 

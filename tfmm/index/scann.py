@@ -112,6 +112,10 @@ class ScannIndex(tf.Module):
             shared_name=f"tfmm-{self.fingerprint}",
         )
 
+    def vectors_of(self, products: tf.Tensor) -> tf.Tensor:
+        """Vectors float32 [..., D] of products int32 [...]."""
+        return tf.gather(self.vectors, products)
+
     def release(self) -> None:
         """Drops the process's searcher; the next search builds it again from the variables."""
         tf.raw_ops.DestroyResourceOp(resource=self.searcher())

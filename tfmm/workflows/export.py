@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tfmm import __version__, artifacts, build
 from tfmm._quiet import no_advice
 from tfmm.artifacts import Answer, Signature
+from tfmm.bounds import check_index
 from tfmm.config import Config, IndexKind, config_to_dict
 from tfmm.deployment import Request, warmup_requests, write_deployment
 from tfmm.errors import TfmmError
@@ -116,6 +117,7 @@ def export(
 
 def _with_index(trained: build.Trained, kind: IndexKind) -> build.Trained:
     index = dataclasses.replace(trained.config.index, kind=kind)
+    check_index(index, "--index")
     return dataclasses.replace(trained, config=dataclasses.replace(trained.config, index=index))
 
 
