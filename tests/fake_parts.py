@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfmm.config import Config, load_config
 from tfmm.index.exact import ExactIndex
+from tfmm.index.ivf import IvfIndex
 from tfmm.retriever import Retriever
 
 BUCKETS = 512
@@ -117,6 +118,8 @@ def _named(letter: str, numbers: np.ndarray, *, gap: int) -> np.ndarray:
 def make_index(vectors: np.ndarray, kind: str, recipe: Config):
     if kind == "exact":
         return ExactIndex(vectors)
+    if kind == "ivf":
+        return IvfIndex(vectors, recipe.index)
     from tfmm.index.scann import ScannIndex
 
     return ScannIndex(vectors, recipe.index)

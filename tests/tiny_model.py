@@ -15,6 +15,7 @@ from tfmm.deployment import warmup_requests, write_deployment
 from tfmm.features.preprocessor import Preprocessor
 from tfmm.features.text import learn_vocabulary
 from tfmm.index.exact import ExactIndex
+from tfmm.index.ivf import IvfIndex
 from tfmm.index.scann import ScannIndex
 from tfmm.retriever import Retriever
 from tfmm.towers.tower import build_towers
@@ -49,12 +50,18 @@ def retriever(folder: Path, kind: str) -> Retriever:
         config,
         preprocessor=preprocessor,
         towers=(query_tower, product_tower),
-        index=ExactIndex(vectors) if kind == "exact" else ScannIndex(vectors, IndexConfig()),
+        index=make_index(vectors, kind),
         products={
             name: column(name) for name in ("product_id", "title", "price", "category", "brand")
         },
         popularity=np.ones(len(PRODUCTS), np.float32),
     )
+
+
+def make_index(vectors: np.ndarray, kind: str) -> ExactIndex | IvfIndex | ScannIndex:
+    if kind == "exact":
+        return ExactIndex(vectors)
+    return (IvfIndex if kind == "ivf" else ScannIndex)(vectors, IndexConfig())
 
 
 def publish(model: Path) -> Retriever:

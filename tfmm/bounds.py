@@ -59,6 +59,11 @@ _BOUNDS: tuple[tuple[str, float, float], ...] = (
     ("train.temperature", 1e-3, 10),
     ("train.margin", 0, 2),
     ("train.decay_share", 0.01, 1),
+    ("index.recall_target", 0.5, 0.999),
+    ("index.leaves", 0, 1_000_000),
+    ("index.leaves_to_search", 0, 1_000_000),
+    ("index.reorder", 0, 1_000_000),
+    ("index.dimensions_per_block", 0, 64),
     ("split.validation_fraction", 0, 0.9),
     ("split.test_fraction", 0, 0.9),
 )
@@ -94,3 +99,12 @@ def check_loss(config: Any, where: str) -> None:
                 f'{where}: train.{name}: expected 0 with train.loss = "{train.loss}",'
                 f" received {getattr(train, name)}"
             )
+
+
+def check_index(index: Any, where: str) -> None:
+    """Refuses a storage that only the exact index has, where another may be chosen."""
+    if index.storage != "float32" and index.kind != "exact":
+        raise TfmmError(
+            f'{where}: index.storage: expected "float32" with index.kind = "{index.kind}",'
+            f' received "{index.storage}"'
+        )

@@ -56,11 +56,11 @@ from tfmm import signatures as inputs
 from tfmm.config import MEDIA, Config, affinity_widths, late_parts, vector_dim
 from tfmm.contract import SIGNATURE_OF
 from tfmm.errors import TfmmError
-from tfmm.features.history import history_facts, history_items
+from tfmm.features.history import history_facts, known_items
 from tfmm.features.preprocessor import Preprocessor
-from tfmm.index.exact import LOWEST, Hits
+from tfmm.index.exact import LOWEST
 from tfmm.index.popular import PopularIndex
-from tfmm.index.restricted import RestrictedSearch, Rows
+from tfmm.index.restricted import RestrictedSearch, Rows, Searched
 from tfmm.index.rules import Rules
 from tfmm.signatures import Tensors, signature
 from tfmm.towers.tower import affinity_part, fused_part
@@ -80,16 +80,8 @@ class Tower(Protocol):
         """Embeddings [B, D] of device features, unit norm."""
 
 
-class Index(Protocol):
+class Index(Searched, Protocol):
     """What a retriever asks of an index; see `index.exact.ExactIndex`."""
-
-    vectors: tf.Variable
-
-    def search(self, queries: tf.Tensor, k: tf.Tensor, excluded: tf.Tensor) -> Hits:
-        """Hits of each row."""
-
-    def is_exact(self) -> bool:
-        """Whether those always are the true top k."""
 
     def release(self) -> None:
         """Drops what the process keeps beside the variables."""
@@ -206,7 +198,7 @@ class Retriever(tf.Module):
 
     def _similar(self, given: Tensors) -> Tensors:
         product = self.preprocessor.lookup(given["product_id"])
-        vectors = tf.gather(self.index.vectors, tf.maximum(product, 0))
+        vectors = self.index.vectors_of(tf.maximum(product, 0))
         excluded = self.preprocessor.lookup(given["exclude"])
         excluded = tf.concat([excluded, product[:, tf.newaxis]], axis=1)
         k, rules = self._checked_k(given["k"]), self._rules(given)
@@ -241,7 +233,8 @@ class Retriever(tf.Module):
                 row = features[f"{modality}/row"]
                 parts += tf.math.unsorted_segment_sum(tf.ones_like(row, tf.float32), row, rows)
         if "history" in features:
-            items, known = history_items(features["history"], self.index.vectors)
+            vectors = self.index.vectors_of(tf.maximum(features["history"] - 1, 0))
+            items, known = known_items(features["history"], vectors)
             if affinity_widths(self._config):
                 features |= {"history/affinity": affinity_part(items, self._config)}
             fused = fused_part(items, self._config.tower.dim, late_parts(self._config))

@@ -40,7 +40,10 @@ def models(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(
-    scope="module", params=["exact-memory", "exact-saved", "scann-memory", "scann-saved"]
+    scope="module",
+    params=[
+        f"{index}-{place}" for index in ("exact", "ivf", "scann") for place in ("memory", "saved")
+    ],
 )
 def model(request: pytest.FixtureRequest, models):
     index, place = request.param.split("-")

@@ -140,3 +140,11 @@ def test_whatever_is_set_either_loads_or_is_refused_in_a_sentence(key: str, valu
 def test_a_config_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().name = "other"  # type: ignore[misc]
+
+
+def test_a_storage_that_only_the_exact_index_has_is_refused_elsewhere():
+    assert load_config(None, ("index.kind=exact", "index.storage=int8")).index.storage == "int8"
+    with pytest.raises(
+        TfmmError, match=r'index\.storage: expected "float32" with index\.kind = "auto"'
+    ):
+        load_config(None, ("index.storage=int8",))

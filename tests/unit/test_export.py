@@ -10,32 +10,15 @@ import pytest
 
 from tfmm import artifacts
 from tfmm.artifacts import load_model
-from tfmm.config import IndexConfig
 from tfmm.errors import RequirementMissedError, TfmmError
 from tfmm.index.exact import LOWEST
 from tfmm.workflows import export
 from tfmm.workflows.inspect import inspect
 
-VECTORS = np.eye(40, 8, dtype=np.float32)
-
 
 @pytest.fixture(autouse=True)
 def seeds() -> None:
     """Nothing here is random, and seeding makes TensorFlow drop every function it has optimised."""
-
-
-@pytest.mark.parametrize(
-    ("kind", "below", "expected"),
-    [
-        ("auto", 41, "exact"),
-        ("auto", 40, "scann"),
-        ("exact", 0, "exact"),
-        ("scann", 1_000_000, "scann"),
-    ],
-)
-def test_only_auto_looks_at_the_size_of_the_catalogue(kind, below, expected):
-    config = IndexConfig(kind=kind, auto_exact_below=below)
-    assert export.make_index(VECTORS, config).facts()["kind"] == expected
 
 
 def answer(ids: list[str], scores: list[float]) -> dict:

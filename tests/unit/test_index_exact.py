@@ -104,21 +104,72 @@ def test_any_batch_equals_numpy(data):
     np.testing.assert_array_equal(indices, oracle(queries, products, k, excluded)[1])
 
 
-def test_the_core_compiles_under_xla_across_chunks(monkeypatch):
+@pytest.mark.parametrize("storage", ["float32", "bfloat16", "int8"])
+def test_the_core_compiles_under_xla_across_chunks(storage, monkeypatch):
     monkeypatch.setattr(exact, "PRODUCTS_A_CHUNK", 16)
     monkeypatch.setattr(exact, "ROWS_A_CHUNK", 2)
     products, queries = vectors(50), vectors(3, seed=1)
-    index = ExactIndex(products)
+    index = ExactIndex(products, storage)
     excluded = np.array([[0, 1, 2], [-1, -1, -1], [3, -1, -1]], np.int32)
 
     @tf.function(jit_compile=True)
     def compiled(rows, banned):
-        return search_all(rows, index.vectors, k=6, excluded=banned)
+        return search_all(rows, index.vectors, k=6, excluded=banned, scale=index.scale)
 
     scores, indices = compiled(tf.constant(queries), tf.constant(excluded))
-    true_scores, true_indices = oracle(queries, products, [6, 6, 6], excluded)
+    stored = index.vectors_of(tf.range(50)).numpy()
+    true_scores, true_indices = oracle(queries, stored, [6, 6, 6], excluded)
     np.testing.assert_array_equal(indices, true_indices)
     np.testing.assert_allclose(scores, true_scores, atol=1e-6)
+
+
+def bound(storage: str, products: np.ndarray) -> np.ndarray:
+    """What a product's score may be off by, [N]: the length of what rounding took."""
+    if storage == "bfloat16":
+        return np.full(len(products), 2.0**-9)
+    return np.sqrt(products.shape[1]) * np.abs(products).max(axis=1) / 254
+
+
+@pytest.mark.parametrize("storage", ["bfloat16", "int8"])
+def test_fewer_bits_cost_a_score_no_more_than_rounding_does(storage, monkeypatch):
+    monkeypatch.setattr(exact, "PRODUCTS_A_CHUNK", 150)
+    products, queries = vectors(400, dim=64), vectors(20, dim=64, seed=1)
+    index = ExactIndex(products, storage)
+    k, nothing = np.full(20, 400, np.int32), np.full((20, 3), -1, np.int32)
+    scores, indices = as_served(index)(tf.constant(queries), tf.constant(k), tf.constant(nothing))
+    true = np.take_along_axis(queries @ products.T, indices.numpy(), axis=1)
+    off = np.abs(scores.numpy() - true)
+    assert (off <= bound(storage, products)[indices.numpy()] + 1e-6).all()
+    assert off.max() > 1e-5
+    assert off.mean() < (2e-4 if storage == "bfloat16" else 7e-4)
+
+
+@pytest.mark.parametrize("storage", ["bfloat16", "int8"])
+def test_the_best_are_found_whatever_the_bits(storage):
+    products, queries = vectors(400, dim=64), vectors(20, dim=64, seed=1)
+    k, nothing = np.full(20, 10, np.int32), np.full((20, 3), -1, np.int32)
+    found = ExactIndex(products, storage).search(tf.constant(queries), k, tf.constant(nothing))[1]
+    true = oracle(queries, products, k, nothing)[1]
+    pairs = zip(found.numpy(), true, strict=True)
+    assert np.mean([len(set(a) & set(b)) / 10 for a, b in pairs]) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("storage", "bytes_a_product"), [("float32", 256), ("bfloat16", 128), ("int8", 68)]
+)
+def test_what_is_stored_is_as_small_as_it_says(storage, bytes_a_product):
+    index = ExactIndex(vectors(50, dim=64), storage)
+    stored = sum(
+        variable.dtype.size * variable.shape.num_elements() for variable in index.variables
+    )
+    assert stored == 50 * bytes_a_product
+    assert index.facts()["storage"] == storage
+    assert index.is_exact() == (storage == "float32")
+
+
+def test_a_vector_of_zeros_stays_one():
+    nothing = np.zeros((1, 8), np.float32)
+    np.testing.assert_array_equal(ExactIndex(nothing, "int8").vectors_of([0]), nothing)
 
 
 def test_a_large_catalogue_never_exists_as_a_score_matrix(monkeypatch):

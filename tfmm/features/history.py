@@ -27,7 +27,11 @@ def history_items(history: tf.Tensor, bank: tf.Tensor) -> tuple[tf.Tensor, tf.Te
       The vectors, float32 [B, H, D], zeros where there is no product, whatever the bank holds
       there, and 1.0 or 0.0 for whether there is one, float32 [B, H].
     """
-    vectors = tf.gather(bank, tf.maximum(history - 1, 0))
+    return known_items(history, tf.gather(bank, tf.maximum(history - 1, 0)))
+
+
+def known_items(history: tf.Tensor, vectors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """As `history_items`, with the vectors float32 [B, H, D] of any product where there is none."""
     known = history > 0
     return tf.where(known[:, :, tf.newaxis], vectors, 0.0), tf.cast(known, tf.float32)
 

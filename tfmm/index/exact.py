@@ -3,6 +3,10 @@
 The catalogue is read in chunks with a running top-k, so that a [batch, products] matrix never
 exists for a large catalogue; a large batch is cut into rows. Equal scores are ordered by the lower
 product index.
+
+Vectors may be stored in fewer bits. Queries and sums stay float32, so a score is off by what its
+product's vector was rounded by: at most 2^-9 with bfloat16, and with int8 at most
+sqrt(D) max|v| / 254, v being the vector; in D = 64 typically .0002 and .0006.
 """
 
 from __future__ import annotations
@@ -14,14 +18,19 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from tfmm.config import Storage
+
 LOWEST = float(np.finfo(np.float32).min)
 PRODUCTS_A_CHUNK = 16_384
 ROWS_A_CHUNK = 1_024
 
 Hits = tuple[tf.Tensor, tf.Tensor]
+Search = Callable[[tf.Tensor, tf.Tensor], Hits]
+Table = tuple[tf.Tensor, tf.Tensor | None]
+"""Vectors [N, D], and what the numbers of each are multiplied by, float32 [N]; None for 1."""
+
 Adjust = Callable[[tf.Tensor, tf.Tensor | int, int], tf.Tensor]
 _Adjusted = Callable[[tf.Tensor], tf.Tensor]
-_Search = Callable[[tf.Tensor, tf.Tensor], Hits]
 # Below any index, and still so when the start of a chunk is added.
 _NEVER = -(2**30)
 
@@ -30,16 +39,33 @@ class ExactIndex(tf.Module):
     """Searches every product.
 
     Attributes:
-      vectors: Variable float32 [N, D], one unit vector a product.
+      vectors: Variable [N, D] of the type of `storage`, one unit vector a product.
+      scale: Variable float32 [N], what the whole numbers of each product are multiplied by; None
+        unless they are int8.
     """
 
-    def __init__(self, vectors: npt.NDArray[np.float32]) -> None:
+    def __init__(self, vectors: npt.NDArray[np.float32], storage: Storage = "float32") -> None:
         super().__init__(name="exact_index")
-        self.vectors = tf.Variable(vectors, trainable=False, dtype=tf.float32, name="vectors")
+        self._storage = storage
+        self.scale: tf.Variable | None = None
+        stored: Any = vectors
+        if storage == "int8":
+            scale = np.maximum(np.abs(vectors).max(axis=1), 1e-30) / 127
+            stored = np.rint(vectors / scale[:, np.newaxis]).astype(np.int8)
+            self.scale = tf.Variable(scale, trainable=False, dtype=tf.float32, name="scale")
+        stored = tf.cast(stored, storage)
+        self.vectors = tf.Variable(stored, trainable=False, name="vectors")
 
     def is_exact(self) -> bool:
         """Whether `search` always returns the true top k."""
-        return True
+        return self._storage == "float32"
+
+    def vectors_of(self, products: tf.Tensor) -> tf.Tensor:
+        """Vectors float32 [..., D] of products int32 [...]."""
+        vectors = tf.cast(tf.gather(self.vectors, products), tf.float32)
+        if self.scale is None:
+            return vectors
+        return vectors * tf.gather(self.scale, products)[..., tf.newaxis]
 
     def release(self) -> None:
         """Drops what the process keeps beside the variables: nothing."""
@@ -47,7 +73,7 @@ class ExactIndex(tf.Module):
     def facts(self) -> dict[str, Any]:
         """What a manifest says of the index."""
         size, dim = self.vectors.shape
-        return {"kind": "exact", "products": size, "dim": dim}
+        return {"kind": "exact", "products": size, "dim": dim, "storage": self._storage}
 
     def search(self, queries: tf.Tensor, k: tf.Tensor, excluded: tf.Tensor) -> Hits:
         """The best products of each row that the row does not exclude.
@@ -61,19 +87,33 @@ class ExactIndex(tf.Module):
           Scores float32 [B, K], falling, and product indices int32 [B, K]. Where a row wants or
           has fewer than K hits, the rest is the lowest finite score and -1.
         """
-        scores, indices = search_all(queries, self.vectors, k=tf.reduce_max(k), excluded=excluded)
+        scores, indices = search_all(
+            queries, self.vectors, k=tf.reduce_max(k), excluded=excluded, scale=self.scale
+        )
         return keep_first(scores, indices, k)
 
 
 def search_all(
-    queries: tf.Tensor, vectors: tf.Variable, *, k: tf.Tensor | int, excluded: tf.Tensor
+    queries: tf.Tensor,
+    vectors: tf.Variable,
+    *,
+    k: tf.Tensor | int,
+    excluded: tf.Tensor,
+    scale: tf.Variable | None = None,
 ) -> Hits:
     """The best k allowed products of every row, as `ExactIndex.search` describes.
 
     Compiles under XLA when k is a Python integer and the batch size is known.
+
+    Args:
+      queries: float32 [B, D].
+      vectors: Variable [N, D] of any of the types of storage.
+      k: How many hits are wanted.
+      excluded: int32 [B, X], product indices, -1 for none.
+      scale: Variable float32 [N], what the numbers of a vector are multiplied by; None for 1.
     """
     width = excluded.shape[1]
-    table = tf.convert_to_tensor(vectors)
+    table = table_of(vectors, scale)
 
     def unrestricted(rows: tf.Tensor, _: tf.Tensor) -> Hits:
         return scan(rows, table, k)
@@ -127,23 +167,24 @@ def to_width(scores: tf.Tensor, indices: tf.Tensor, width: tf.Tensor | int) -> H
     return padded, tf.pad(indices, paddings, constant_values=-1)
 
 
+def table_of(vectors: tf.Variable, scale: tf.Variable | None) -> Table:
+    """What `scan` reads of an index."""
+    return tf.convert_to_tensor(vectors), None if scale is None else tf.convert_to_tensor(scale)
+
+
 def scan(
-    queries: tf.Tensor,
-    vectors: tf.Variable | tf.Tensor,
-    k: tf.Tensor | int,
-    adjust: Adjust | None = None,
+    queries: tf.Tensor, table: Table, k: tf.Tensor | int, adjust: Adjust | None = None
 ) -> Hits:
     """The best k products of each row; a running top-k over chunks of the catalogue.
 
     Args:
       queries: float32 [R, D].
-      vectors: float32 [N, D].
+      table: The catalogue's vectors.
       k: Hits to return.
       adjust: What becomes of the scores [R, C] of C products from some index on. Hits with the
         lowest finite score end as -1.
     """
-    table = tf.convert_to_tensor(vectors)
-    size = table.shape[0]
+    size = table[0].shape[0]
     chunks, rest = divmod(size, PRODUCTS_A_CHUNK)
     if size <= PRODUCTS_A_CHUNK:
         scores, indices = _best_of(queries, table, k, _from(adjust, 0, size))
@@ -151,7 +192,7 @@ def scan(
 
     def step(chunk: tf.Tensor, scores: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, ...]:
         start = chunk * PRODUCTS_A_CHUNK
-        part = tf.slice(table, [start, 0], [PRODUCTS_A_CHUNK, table.shape[1]])
+        part = _cut(table, start, PRODUCTS_A_CHUNK)
         found = _best_of(queries, part, k, _from(adjust, start, PRODUCTS_A_CHUNK))
         return chunk + 1, *_merge((scores, indices), found, start, k)
 
@@ -161,9 +202,16 @@ def scan(
     )
     if rest:
         start = chunks * PRODUCTS_A_CHUNK
-        last = _best_of(queries, table[start:], k, _from(adjust, start, rest))
+        last = _best_of(queries, _cut(table, start, rest), k, _from(adjust, start, rest))
         scores, indices = _merge((scores, indices), last, tf.constant(start), k)
     return scores, indices
+
+
+def _cut(table: Table, start: tf.Tensor | int, count: int) -> Table:
+    """`count` products of a table."""
+    vectors, scale = table
+    part = tf.slice(vectors, [start, 0], [count, vectors.shape[1]])
+    return part, None if scale is None else tf.slice(scale, [start], [count])
 
 
 def _from(adjust: Adjust | None, start: tf.Tensor | int, size: int) -> _Adjusted | None:
@@ -171,10 +219,13 @@ def _from(adjust: Adjust | None, start: tf.Tensor | int, size: int) -> _Adjusted
 
 
 def _best_of(
-    queries: tf.Tensor, part: tf.Tensor, k: tf.Tensor | int, adjusted: _Adjusted | None
+    queries: tf.Tensor, part: Table, k: tf.Tensor | int, adjusted: _Adjusted | None
 ) -> Hits:
-    scores = tf.linalg.matmul(queries, part, transpose_b=True)
-    length = part.shape[0]
+    vectors, scale = part
+    scores = tf.linalg.matmul(queries, tf.cast(vectors, tf.float32), transpose_b=True)
+    if scale is not None:
+        scores *= scale[tf.newaxis]
+    length = vectors.shape[0]
     most = min(k, length) if isinstance(k, int) else tf.minimum(k, length)
     if adjusted is None:
         best = tf.math.top_k(scores, most)
@@ -191,8 +242,8 @@ def _merge(running: Hits, found: Hits, start: tf.Tensor, k: tf.Tensor | int) -> 
     return best.values, tf.gather(indices, best.indices, batch_dims=1)
 
 
-def _by_rows(search: _Search, queries: tf.Tensor, excluded: tf.Tensor) -> Hits:
-    """Runs `search` over at most ROWS_A_CHUNK rows at a time."""
+def _by_rows(search: Search, queries: tf.Tensor, excluded: tf.Tensor) -> Hits:
+    """Runs `search` over at most ROWS_A_CHUNK rows at a time; static where the batch is."""
     batch = queries.shape[0]
     if batch is not None:
         starts = range(0, max(batch, 1), ROWS_A_CHUNK)
@@ -202,20 +253,26 @@ def _by_rows(search: _Search, queries: tf.Tensor, excluded: tf.Tensor) -> Hits:
             return parts[0]
         scores, indices = zip(*parts, strict=True)
         return tf.concat(scores, axis=0), tf.concat(indices, axis=0)
-    scores, indices = tf.cond(
-        tf.shape(queries)[0] <= ROWS_A_CHUNK,
-        lambda: search(queries, excluded),
-        lambda: _looped(search, queries, excluded),
-    )
-    return tf.ensure_shape(scores, [None, None]), tf.ensure_shape(indices, [None, None])
+    return in_chunks(search, queries, excluded, ROWS_A_CHUNK)
 
 
-def _looped(search: _Search, queries: tf.Tensor, excluded: tf.Tensor) -> Hits:
+def in_chunks(
+    search: Search, queries: tf.Tensor, excluded: tf.Tensor, most: int | tf.Tensor
+) -> Hits:
+    """Runs `search` over at most `most` rows at a time, where the batch is unknown.
+
+    Args:
+      search: Hits of queries float32 [B, D] and excluded products int32 [B, X], of one width
+        whatever the rows.
+      queries: float32 [B, D].
+      excluded: int32 [B, X].
+      most: Rows that are searched together.
+    """
     rows = tf.shape(queries)[0]
-    count = (rows + ROWS_A_CHUNK - 1) // ROWS_A_CHUNK
+    count = tf.maximum((rows + most - 1) // most, 1)
 
     def step(i: tf.Tensor, *found: tf.TensorArray) -> tuple[Any, ...]:
-        start, stop = i * ROWS_A_CHUNK, tf.minimum((i + 1) * ROWS_A_CHUNK, rows)
+        start, stop = i * most, tf.minimum((i + 1) * most, rows)
         hits = search(queries[start:stop], excluded[start:stop])
         return i + 1, *(array.write(i, part) for array, part in zip(found, hits, strict=True))
 
@@ -223,5 +280,9 @@ def _looped(search: _Search, queries: tf.Tensor, excluded: tf.Tensor) -> Hits:
         tf.TensorArray(dtype, size=count, infer_shape=False, element_shape=[None, None])
         for dtype in (tf.float32, tf.int32)
     ]
-    _, scores, indices = tf.while_loop(lambda i, *_: i < count, step, (tf.constant(0), *arrays))
-    return scores.concat(), indices.concat()
+    # Chunks that run at the same time need their memory at the same time.
+    _, scores, indices = tf.while_loop(
+        lambda i, *_: i < count, step, (tf.constant(0), *arrays), parallel_iterations=2
+    )
+    found = scores.concat(), indices.concat()
+    return tf.ensure_shape(found[0], [None, None]), tf.ensure_shape(found[1], [None, None])

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from tfmm.index.exact import LOWEST, Hits, keep_first, scan, to_width
+from tfmm.index.exact import LOWEST, Hits, keep_first, scan, table_of, to_width
 from tfmm.index.popular import PopularIndex
 from tfmm.index.rules import Asked, Rules
 
@@ -30,10 +30,17 @@ _ROWS_AT_ONCE = 256
 _WIDER = 4
 
 
+_Search = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Hits]
+
+
 class Searched(Protocol):
     """What is asked of an index."""
 
     vectors: tf.Variable
+    scale: tf.Variable | None
+
+    def vectors_of(self, products: tf.Tensor) -> tf.Tensor:
+        """Vectors float32 [..., D] of products int32 [...]."""
 
     def search(self, queries: tf.Tensor, k: tf.Tensor, excluded: tf.Tensor) -> Hits:
         """Hits of each row, as `ExactIndex.search` gives them."""
@@ -90,11 +97,14 @@ class RestrictedSearch:
     def without_rules(self, rows: Rows) -> Hits:
         """The best products of each row that it does not exclude, as `search` gives them."""
         hits = _none(tf.shape(rows.k)[0], tf.reduce_max(rows.k))
-        for index, some in ((self._index, ~rows.popular), (self._popular, rows.popular)):
+        for search, some in (
+            (self._index.search, ~rows.popular),
+            (self._popular.search, rows.popular),
+        ):
 
-            def found(at: tf.Tensor, index: Searched = index) -> Hits:
+            def found(at: tf.Tensor, search: _Search = search) -> Hits:
                 part = rows.at(at)
-                return index.search(part.queries, part.k, part.excluded)
+                return search(part.queries, part.k, part.excluded)
 
             hits = _put(hits, _where(some), found)
         return hits
@@ -156,9 +166,10 @@ class RestrictedSearch:
                 scores = tf.where(part.popular[:, tf.newaxis], share[tf.newaxis], scores)
                 return tf.where(_without(found, part.excluded - start), scores, LOWEST)
 
-            return keep_first(*scan(part.queries, self._index.vectors, width, adjust), part.k)
+            return keep_first(*scan(part.queries, table, width, adjust), part.k)
 
         width = tf.reduce_max(rows.k)
+        table = table_of(self._index.vectors, self._index.scale)
         return _in_parts(scanned, rows, _ROWS_AT_ONCE)
 
     def _one_by_one(self, rows: Rows) -> Hits:
@@ -168,7 +179,7 @@ class RestrictedSearch:
         def of_one(row: Rows) -> Hits:
             found = self._rules.comply_between(row.asked, 0, size)
             among = tf.cast(tf.where(_without(found, row.excluded)[0])[:, 0], tf.int32)
-            vectors = tf.gather(self._index.vectors, among)
+            vectors = self._index.vectors_of(among)
             scores = tf.linalg.matmul(row.queries, vectors, transpose_b=True)
             share = tf.gather(self._popular.share, among)[tf.newaxis]
             scores = tf.where(row.popular[:, tf.newaxis], share, scores)

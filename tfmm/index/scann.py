@@ -10,14 +10,15 @@ What makes the answers those of a library that one can trust:
 - centroids are quantised and start from k-means++, which makes building repeatable and the
   answer to a row the same in a batch of 1 and of 1,000 (ScaNN picks the leaves in another way for
   small batches otherwise);
-- effort depends on the row's own k and on whether it excludes products, never on its neighbours;
-- a row that keeps fewer hits than it wants is searched exactly, that row alone.
+- effort and exact search of what is left are those of `steps.py`: of a row's own, never of its
+  neighbours.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import os
 from typing import Any
 
 import numpy as np
@@ -26,19 +27,25 @@ import tensorflow as tf
 from scann.scann_ops.py import scann_ops
 
 from tfmm.config import IndexConfig
-from tfmm.index.exact import LOWEST, Hits, keep_allowed, keep_first, search_all
+from tfmm.index.exact import LOWEST, Hits
+from tfmm.index.steps import Effort, facts_of, ladder, search_in_steps, steps_of
 
 BRUTE_FORCE_BELOW = 1_000
-# A row is searched at the effort of the smallest of these that covers what it fetches; one that
-# fetches more than the last is searched exactly.
-FETCH_STEPS = (32, 128, 512, 2_048)
-# Products looked at for each product fetched, and the least number and share of the catalogue.
-# Looking at ten thousand costs .1 ms, so that a catalogue of that size is looked at whole and only
-# the quantiser's errors remain.
+# Where nothing was measured: products looked at for each product fetched, and the least number and
+# share of the catalogue. Looking at ten thousand costs .1 ms, so that a catalogue of that size is
+# looked at whole and only the quantiser's errors remain.
 _SEEN_A_HIT = 40
 _LEAST_SEEN = 10_000
 _LEAST_SHARE = 0.05
 _REORDERED_A_HIT = 4
+# What tuning chooses from, for each product fetched, and what scoring a product from its full
+# vector costs beside doing so from its codes.
+_REORDERED = (2, 4, 8, 16)
+_REORDERING = 40
+# Where the recipe does not say: dimensions that a code covers.
+_DIMENSIONS_PER_BLOCK = 2
+# Trained on as many cores as there are, a searcher is the same as trained on one.
+_THREADS = os.cpu_count() or 1
 # The order in which scann's tensors_to_scann takes them.
 _STATE = (
     "scann_config",
@@ -61,14 +68,17 @@ class ScannIndex(tf.Module):
     Attributes:
       vectors: Variable float32 [N, D], one unit vector a product.
       fingerprint: SHA-256 over vectors and searcher configuration.
+      efforts: What each step of `steps_of` takes.
     """
 
     def __init__(self, vectors: npt.NDArray[np.float32], config: IndexConfig) -> None:
         super().__init__(name="scann_index")
+        self.scale: tf.Variable | None = None
         self._config = config
         size, _ = vectors.shape
-        self._leaves = _leaves(size, config)
-        tensors, text = _build(vectors, self._leaves, config)
+        self.leaves = _leaves(size, config)
+        self.efforts = {step: self._default(step, size) for step in steps_of(size)}
+        tensors, text = _build(vectors, self.leaves, config)
         self.vectors = tf.Variable(vectors, trainable=False, dtype=tf.float32, name="vectors")
         self.state = [
             tf.Variable(tensors[name], trainable=False, name=name, dtype=tensors[name].dtype)
@@ -86,17 +96,13 @@ class ScannIndex(tf.Module):
         """What a manifest says of the index."""
         size, dim = self.vectors.shape
         facts = {"kind": "scann", "products": size, "dim": dim, "fingerprint": self.fingerprint}
-        if not self._leaves:
+        if not self.leaves:
             return facts | {"brute_force": True}
-        effort = {str(fetch): self._effort(fetch) for fetch in self._steps()}
         return facts | {
-            "leaves": self._leaves,
-            "dimensions_per_block": self._config.dimensions_per_block,
+            "leaves": self.leaves,
+            "dimensions_per_block": _dimensions_per_block(self._config),
             "anisotropic_threshold": self._config.anisotropic_threshold,
-            "effort": {
-                fetch: {"leaves_to_search": leaves, "reorder": reorder}
-                for fetch, (leaves, reorder) in effort.items()
-            },
+            "effort": facts_of(self.efforts),
         }
 
     def searcher(self) -> tf.Tensor:
@@ -107,6 +113,10 @@ class ScannIndex(tf.Module):
             shared_name=f"tfmm-{self.fingerprint}",
         )
 
+    def vectors_of(self, products: tf.Tensor) -> tf.Tensor:
+        """Vectors float32 [..., D] of products int32 [...]."""
+        return tf.gather(self.vectors, products)
+
     def release(self) -> None:
         """Drops the process's searcher; the next search builds it again from the variables."""
         tf.raw_ops.DestroyResourceOp(resource=self.searcher())
@@ -114,73 +124,54 @@ class ScannIndex(tf.Module):
     def search(self, queries: tf.Tensor, k: tf.Tensor, excluded: tf.Tensor) -> Hits:
         """The best products of each row that the row does not exclude, nearly always.
 
-        Args:
-          queries: float32 [B, D].
-          k: int32 [B], how many hits a row wants; K is the largest of them.
-          excluded: int32 [B, X], product indices, -1 for none.
-
-        Returns:
-          Scores float32 [B, K], falling, and product indices int32 [B, K]. Where a row wants or
-          the catalogue has fewer than K hits, the rest is the lowest finite score and -1.
+        Args and what it returns are those of `ExactIndex.search`.
         """
         searcher = self.searcher()
-        width = tf.reduce_max(k)
-        shape = tf.stack([tf.shape(queries)[0], width])
-        hits = tf.fill(shape, LOWEST), tf.fill(shape, -1)
-        excludes = tf.reduce_any(excluded >= 0, axis=1)
-        need = k + tf.where(excludes, excluded.shape[1], 0)
-        below = 0
-        for fetch in self._steps():
-            rows = tf.where(tf.logical_and(need > below, need <= fetch))[:, 0]
 
-            def found(rows: tf.Tensor = rows, fetch: int = fetch) -> Hits:
-                raw = self._fetch(searcher, tf.gather(queries, rows), fetch)
-                return keep_allowed(raw, tf.gather(excluded, rows), width)
+        def fetch(rows: tf.Tensor, step: tf.Tensor, effort: Effort) -> Hits:
+            return self._fetch(searcher, rows, step, effort)
 
-            hits = _replace(hits, rows, found)
-            below = fetch
-        hits = keep_first(*hits, k)
-        short = tf.where(tf.reduce_sum(tf.cast(hits[1] >= 0, tf.int32), axis=1) < k)[:, 0]
+        return search_in_steps(
+            queries, k, excluded, vectors=self.vectors, efforts=self.efforts, fetch=fetch
+        )
 
-        def exact() -> Hits:
-            banned = tf.gather(excluded, short)
-            return search_all(tf.gather(queries, short), self.vectors, k=width, excluded=banned)
+    def fetch(self, queries: tf.Tensor, step: int, effort: Effort) -> Hits:
+        """Hits [B, step] of queries [B, D] at an effort, -1 where there are fewer."""
+        return self._fetch(self.searcher(), queries, step, effort)
 
-        return keep_first(*_replace(hits, short, exact), k)
+    def tunable(self) -> bool:
+        """Whether effort makes a difference at all."""
+        return self.leaves > 0
 
-    def _steps(self) -> list[int]:
-        return sorted({min(step, self.vectors.shape[0]) for step in FETCH_STEPS})
+    def choices(self, step: int) -> tuple[list[int], list[int]]:
+        """Numbers of leaves, and of candidates to reorder, that a step may take."""
+        config, set_ = self._config, self.efforts[step]
+        leaves = [set_.leaves] if config.leaves_to_search else ladder(self.leaves)
+        most = self.vectors.shape[0]
+        reorder = sorted({min(most, times * step) for times in _REORDERED})
+        return leaves, [set_.reorder] if config.reorder else reorder
 
-    def _fetch(self, searcher: tf.Tensor, queries: tf.Tensor, fetch: int) -> Hits:
-        leaves, reorder = self._effort(fetch)
+    def cost(self, effort: Effort) -> float:
+        """What an effort costs a query: products looked at by their codes."""
+        seen = self.vectors.shape[0] * effort.leaves / self.leaves
+        return float(seen + _REORDERING * effort.reorder)
+
+    def _fetch(
+        self, searcher: tf.Tensor, queries: tf.Tensor, step: int | tf.Tensor, effort: Effort
+    ) -> Hits:
         indices, scores = scann_ops.scann_search_batched(
-            searcher, queries, fetch, reorder, leaves, parallel=True
+            searcher, queries, step, effort.reorder, effort.leaves, parallel=True
         )
         valid = tf.math.is_finite(scores)  # ScaNN pads with NaN
         return tf.where(valid, scores, LOWEST), tf.where(valid, indices, -1)
 
-    def _effort(self, fetch: int) -> tuple[int, int]:
-        """Leaves to search and candidates to score exactly, to fetch this many hits."""
-        seen = max(_LEAST_SEEN, _SEEN_A_HIT * fetch)
-        share = max(_LEAST_SHARE, seen / self.vectors.shape[0])
-        leaves = self._config.leaves_to_search or math.ceil(self._leaves * share)
-        reorder = self._config.reorder or _REORDERED_A_HIT * fetch
-        return max(1, min(leaves, self._leaves)), max(fetch, reorder)
-
-
-def _replace(hits: Hits, rows: tf.Tensor, found: Any) -> Hits:
-    """Puts the hits of `found` at `rows`; without rows it is not run."""
-
-    def replaced() -> Hits:
-        scores, indices = found()
-        at = rows[:, tf.newaxis]
-        return (
-            tf.tensor_scatter_nd_update(hits[0], at, scores),
-            tf.tensor_scatter_nd_update(hits[1], at, indices),
-        )
-
-    scores, indices = tf.cond(tf.size(rows) > 0, replaced, lambda: hits)
-    return tf.ensure_shape(scores, [None, None]), tf.ensure_shape(indices, [None, None])
+    def _default(self, step: int, size: int) -> Effort:
+        """The effort where the recipe says nothing and nothing was measured."""
+        seen = max(_LEAST_SEEN, _SEEN_A_HIT * step)
+        share = max(_LEAST_SHARE, seen / size)
+        leaves = self._config.leaves_to_search or math.ceil(self.leaves * share)
+        reorder = self._config.reorder or _REORDERED_A_HIT * step
+        return Effort(max(1, min(leaves, self.leaves)), max(step, reorder))
 
 
 def _leaves(size: int, config: IndexConfig) -> int:
@@ -190,11 +181,15 @@ def _leaves(size: int, config: IndexConfig) -> int:
     return min(size, config.leaves or round(2 * math.sqrt(size)))
 
 
+def _dimensions_per_block(config: IndexConfig) -> int:
+    return config.dimensions_per_block or _DIMENSIONS_PER_BLOCK
+
+
 def _build(
     vectors: npt.NDArray[np.float32], leaves: int, config: IndexConfig
 ) -> tuple[dict[str, tf.Tensor], str]:
     """Trains a searcher and returns its state and its configuration."""
-    builder = scann_ops.builder(vectors, 10, "dot_product").set_n_training_threads(1)
+    builder = scann_ops.builder(vectors, 10, "dot_product").set_n_training_threads(_THREADS)
     if leaves:
         builder = builder.tree(
             leaves,
@@ -204,9 +199,9 @@ def _build(
             quantize_centroids=True,
         )
         builder = builder.score_ah(
-            config.dimensions_per_block,
+            _dimensions_per_block(config),
             anisotropic_quantization_threshold=config.anisotropic_threshold,
-        ).reorder(_REORDERED_A_HIT * FETCH_STEPS[0])
+        ).reorder(_REORDERED_A_HIT * steps_of(len(vectors))[0])
     else:
         builder = builder.score_brute_force()
     searcher = builder.build()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,19 +22,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tfmm import __version__, artifacts, build
 from tfmm._quiet import no_advice
 from tfmm.artifacts import Answer, Signature
-from tfmm.config import Config, IndexConfig, IndexKind, config_to_dict
+from tfmm.bounds import check_index
+from tfmm.config import Config, IndexKind, config_to_dict
 from tfmm.deployment import Request, warmup_requests, write_deployment
 from tfmm.errors import TfmmError
 from tfmm.features.preprocessor import Preprocessor
-from tfmm.index.exact import LOWEST, ExactIndex, search_all
+from tfmm.held_queries import sample_queries
+from tfmm.index.choice import AnyIndex, kind_for, tuned_index
+from tfmm.index.exact import LOWEST, ExactIndex
+from tfmm.index.tuning import moved
 from tfmm.records.tfrecord import PreparedData
-from tfmm.retriever import Index, Retriever
+from tfmm.retriever import Retriever
 
 MANIFEST_FORMAT = 1
 TOLERANCE = 1e-5
 EMBED_BATCH = 256
-RECALL_QUERIES = 256
-RECALL_NOISE = 0.5
+# Queries that an index is tuned on: the dataset's, and else products moved by noise.
+TUNED_ON = 256
+MOVED_BY = 0.5
 _PACKAGES = (
     "tensorflow",
     "tf-keras",
@@ -47,16 +53,6 @@ _PACKAGES = (
 # What evaluation must know of the training: where the test period starts, and on what.
 _FROM_RUN = ("data", "split", "pairs", "steps", "metrics", "temperature")
 Columns = dict[str, npt.NDArray[Any]]
-
-
-class ExportedIndex(Index, Protocol):
-    """An index that can say what it is."""
-
-    def is_exact(self) -> bool:
-        """Whether it always finds the true top k."""
-
-    def facts(self) -> dict[str, Any]:
-        """What the manifest says of it."""
 
 
 def export(
@@ -95,16 +91,16 @@ def export(
     ids = [one.decode() for one in columns["product_id"]]
     preprocessor = trained.make_preprocessor(ids)
     vectors = _embed(trained, preprocessor, prepared, trained.from_log(ids), console)
-    made = make_index(vectors, trained.config.index)
-    retriever = Retriever(
+    retriever_of = functools.partial(
+        Retriever,
         trained.config,
         preprocessor=preprocessor,
         towers=(trained.query_tower, trained.product_tower),
-        index=made,
         products=columns,
         popularity=trained.popularity(ids),
     )
-    facts = made.facts() | _recall(made, vectors, trained.config.seed)
+    made, facts = _index(trained.config, prepared, ids=ids, vectors=vectors, whole=retriever_of)
+    retriever = retriever_of(index=made)
     with artifacts.staging(saved_models / trained.config.name) as staged:
         console.print(f"saving {len(ids)} products, index {facts['kind']}")
         retriever.save(staged)
@@ -121,6 +117,7 @@ def export(
 
 def _with_index(trained: build.Trained, kind: IndexKind) -> build.Trained:
     index = dataclasses.replace(trained.config.index, kind=kind)
+    check_index(index, "--index")
     return dataclasses.replace(trained, config=dataclasses.replace(trained.config, index=index))
 
 
@@ -138,18 +135,6 @@ def _words(trained: build.Trained, prepared: PreparedData) -> str:
     fields = trained.config.catalogue.text
     rows = prepared.rows("products", fields)
     return next((row[name] for row in rows for name in fields if row[name]), trained.config.name)
-
-
-def make_index(vectors: npt.NDArray[np.float32], config: IndexConfig) -> ExportedIndex:
-    """The index that a recipe asks for; only "auto" looks at the catalogue's size."""
-    kind = config.kind
-    if kind == "auto":
-        kind = "exact" if len(vectors) < config.auto_exact_below else "scann"
-    if kind == "exact":
-        return ExactIndex(vectors)
-    from tfmm.index.scann import ScannIndex  # noqa: PLC0415 - exact models need no ScaNN
-
-    return ScannIndex(vectors, config)
 
 
 def read_columns(config: Config, prepared: PreparedData) -> Columns:
@@ -219,24 +204,37 @@ def product_inputs(config: Config, prepared: PreparedData) -> tf.data.Dataset:
     return prepared.dataset("products").map(pick, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def _recall(index: ExportedIndex, vectors: npt.NDArray[np.float32], seed: int) -> dict[str, Any]:
-    """Measured recall against exact search, on products moved by noise; nothing if exact."""
-    if index.is_exact():
-        return {}
-    random = np.random.default_rng(seed)
-    near = vectors[random.integers(len(vectors), size=RECALL_QUERIES)]
-    noise = random.normal(size=near.shape)
-    near = near + RECALL_NOISE * noise / np.linalg.norm(noise, axis=1, keepdims=True)
-    near = (near / np.linalg.norm(near, axis=1, keepdims=True)).astype(np.float32)
-    queries, nothing = tf.constant(near), tf.fill([len(near), 1], -1)
-    measured = {}
-    for k in (10, 100):
-        most = min(k, len(vectors))
-        truth = search_all(queries, index.vectors, k=most, excluded=nothing)[1].numpy()
-        found = index.search(queries, tf.fill([len(near)], most), nothing)[1].numpy()
-        shares = [len(set(a) & set(b)) / most for a, b in zip(truth, found, strict=True)]
-        measured[f"recall@{k}"] = round(float(np.mean(shares)), 4)
-    return {"measured": measured | {"queries": RECALL_QUERIES, "noise": RECALL_NOISE}}
+def _index(
+    config: Config,
+    prepared: PreparedData,
+    *,
+    ids: Sequence[str],
+    vectors: npt.NDArray[np.float32],
+    whole: Callable[..., Retriever],
+) -> tuple[AnyIndex, dict[str, Any]]:
+    """The index of the products, and what the manifest says of it; `whole` takes an index."""
+    if kind_for(config.index, len(ids)) == "exact":
+        return tuned_index(vectors, vectors[:0], config.index)
+    inputs = sample_queries(config, prepared, ids, count=TUNED_ON)
+    queries, said = held_out(whole(index=ExactIndex(vectors)), inputs, vectors)
+    made, facts = tuned_index(vectors, queries, config.index)
+    return made, facts | said
+
+
+def held_out(
+    retriever: Retriever, inputs: Mapping[str, tf.Tensor], vectors: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
+    """Queries [Q, D] that an index of `vectors` is tuned on, and what a manifest says of them.
+
+    They are a dataset's queries, `inputs` of the retriever's `embed_query`; where these are few,
+    products moved by noise too.
+    """
+    rows = min((len(value) for value in inputs.values()), default=0)
+    queries = moved(vectors, TUNED_ON - rows, noise=MOVED_BY)
+    if rows:
+        embedded = retriever.signatures()["embed_query"](**inputs)["embedding"].numpy()
+        queries = np.concatenate([embedded, queries])
+    return queries, {"tuned_on": {"dataset": rows, "moved_products": TUNED_ON - rows}}
 
 
 def _manifest(

@@ -1,0 +1,146 @@
+"""What approximate indexes have in common: effort by steps, and an exact search of what is left.
+
+A row is searched at the effort of the smallest step that covers what it fetches, so that its
+answer follows from its own k and exclusions and never from its neighbours. A row that keeps fewer
+hits than it wants, or fetches more than the last step, is searched exactly, that row alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from tfmm.index.exact import LOWEST, Hits, keep_allowed, keep_first, search_all, to_width
+
+FETCH_STEPS = (16, 48, 128, 512, 2_048)
+_LADDER = 1.25
+
+
+class Effort(NamedTuple):
+    """How hard a step searches; whole numbers, or scalars int32 in a graph.
+
+    Attributes:
+      leaves: Leaves that are looked into.
+      reorder: Candidates whose scores are computed again from full vectors; 0 where all scores are
+        exact.
+    """
+
+    leaves: int | tf.Tensor
+    reorder: int | tf.Tensor = 0
+
+    def facts(self) -> dict[str, Any]:
+        """What a manifest says of it."""
+        reorder = {"reorder": self.reorder} if self.reorder else {}
+        return {"leaves_to_search": self.leaves} | reorder
+
+
+Fetch = Callable[[tf.Tensor, tf.Tensor, Effort], Hits]
+
+
+def steps_of(size: int) -> list[int]:
+    """What rows may fetch, rising, for a catalogue of this size."""
+    return sorted({min(step, size) for step in FETCH_STEPS})
+
+
+def ladder(most: int, least: int = 1) -> list[int]:
+    """Whole numbers from `least` to `most`, each about a quarter more than the one before."""
+    rungs = [least]
+    while rungs[-1] < most:
+        rungs.append(min(most, max(rungs[-1] + 1, round(rungs[-1] * _LADDER))))
+    return rungs
+
+
+def facts_of(efforts: dict[int, Effort]) -> dict[str, Any]:
+    """Effort by step, as a manifest says it."""
+    return {str(step): effort.facts() for step, effort in efforts.items()}
+
+
+def search_in_steps(
+    queries: tf.Tensor,
+    k: tf.Tensor,
+    excluded: tf.Tensor,
+    *,
+    vectors: tf.Variable,
+    efforts: dict[int, Effort],
+    fetch: Fetch,
+) -> Hits:
+    """The best products of each row that the row does not exclude, nearly always.
+
+    Args:
+      queries: float32 [B, D].
+      k: int32 [B], how many hits a row wants; K is the largest of them.
+      excluded: int32 [B, X], product indices, -1 for none.
+      vectors: Variable float32 [N, D], one unit vector a product.
+      efforts: What each step takes, by what it fetches.
+      fetch: Hits [B, F] of queries [B, D], a step F and its effort; -1, at the end of a row, for
+        what was not found.
+
+    Returns:
+      Scores float32 [B, K], falling, and product indices int32 [B, K]. Where a row wants or the
+      catalogue has fewer than K hits, the rest is the lowest finite score and -1.
+    """
+    need = k + tf.where(tf.reduce_any(excluded >= 0, axis=1), excluded.shape[1], 0)
+    raw = _by_step(queries, need, efforts, fetch)
+    width = tf.reduce_max(k)
+    hits = keep_first(*_allowed(raw, excluded, width), k)
+    short = tf.where(tf.reduce_sum(tf.cast(hits[1] >= 0, tf.int32), axis=1) < k)[:, 0]
+
+    def exact() -> Hits:
+        banned = tf.gather(excluded, short)
+        found = search_all(tf.gather(queries, short), vectors, k=width, excluded=banned)
+        return keep_first(*_put(hits, short, found), k)
+
+    return _shaped(tf.cond(tf.size(short) > 0, exact, lambda: hits))
+
+
+def _by_step(queries: tf.Tensor, need: tf.Tensor, efforts: dict[int, Effort], fetch: Fetch) -> Hits:
+    """The first hits [B, F] of each row, at least the `need` [B] of each; F is the largest need.
+
+    One loop over the steps that rows are of, rather than a branch for each step: a graph of
+    branches is as many times larger, and slower to load.
+    """
+    steps = tf.constant([*efforts])
+    leaves = tf.constant([effort.leaves for effort in efforts.values()])
+    reorder = tf.constant([effort.reorder for effort in efforts.values()])
+    step_of_row = tf.searchsorted(steps, need)
+    widest = tf.reduce_max(need)
+
+    def one(number: tf.Tensor, scores: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        rows = tf.where(step_of_row == number)[:, 0]
+        effort = Effort(leaves[number], reorder[number])
+        found = fetch(tf.gather(queries, rows), steps[number], effort)
+        beyond = tf.where(step_of_row > number, step_of_row, len(efforts))
+        return tf.reduce_min(beyond), *_put((scores, indices), rows, to_width(*found, widest))
+
+    shape = tf.stack([tf.shape(queries)[0], widest])
+    blank = tf.fill(shape, LOWEST), tf.fill(shape, -1)
+    _, scores, indices = tf.while_loop(
+        lambda number, *_: number < len(efforts), one, (tf.reduce_min(step_of_row), *blank)
+    )
+    return _shaped((scores, indices))
+
+
+def _allowed(hits: Hits, excluded: tf.Tensor, width: tf.Tensor) -> Hits:
+    """Hits [B, width] without the excluded ones; comparing them all is not free."""
+    allowed = tf.cond(
+        tf.reduce_any(excluded >= 0),
+        lambda: keep_allowed(hits, excluded, width),
+        lambda: to_width(*hits, width),
+    )
+    return _shaped(allowed)
+
+
+def _put(hits: Hits, rows: tf.Tensor, found: Hits) -> Hits:
+    """Hits with those of `found` at `rows`."""
+    at = rows[:, tf.newaxis]
+    return (
+        tf.tensor_scatter_nd_update(hits[0], at, found[0]),
+        tf.tensor_scatter_nd_update(hits[1], at, found[1]),
+    )
+
+
+def _shaped(hits: Hits) -> Hits:
+    """Hits whose rank a branch or a loop may have forgotten."""
+    return tf.ensure_shape(hits[0], [None, None]), tf.ensure_shape(hits[1], [None, None])
