@@ -106,6 +106,10 @@ class ServerCore:
         with model.use(number) as servable:
             yield servable
 
+    def is_known(self, name: str) -> bool:
+        """Whether a configuration has ever held a model of that name."""
+        return name in self._models
+
     def version_of(self, spec: Any) -> int | None:
         """The version that a ModelSpec names, by number or label; None for the newest.
 

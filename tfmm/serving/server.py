@@ -39,8 +39,8 @@ class ModelServer:
         options = settings.options
         self._settings, self._options = settings, options
         self._stopping = threading.Event()
-        self._metrics = Metrics()
         self._core = ServerCore(options, self._load)
+        self._metrics = Metrics(self._core.is_known)
         self._grpc: grpc.Server | None = None
         self._http: HttpServer | None = None
 
