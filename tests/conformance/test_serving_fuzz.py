@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import random
-import struct
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import grpc
 import pytest
-import tiny_shop
 from grpc import StatusCode
-from sample_media import photo, sound
+from nonsense import PHOTOS, SOUNDS, damaged, huge_photo, odd_sound, peak_mb
 from serving_process import predict_request
 from tensorflow_serving.apis import predict_pb2
 
@@ -39,15 +36,6 @@ CLEAR = {
     StatusCode.OUT_OF_RANGE,
     StatusCode.UNIMPLEMENTED,
 }
-PHOTOS = [photo(kind) for kind in ("JPEG", "PNG", "GIF", "BMP")] + [
-    tiny_shop.products()[0]["image"],
-    photo("PNG", "RGBA"),
-    photo("JPEG", "L", progressive=True),
-]
-SOUNDS = [sound("WAV", kind) for kind in ("PCM_16", "PCM_24", "FLOAT", "PCM_U8")] + [
-    tiny_shop.voice(1, 1),
-    sound("FLAC"),
-]
 INPUTS = (
     "text", "image", "audio", "history", "history_event", "history_age_seconds", "exclude", "hour",
     "place", "category", "brand", "min_price", "max_price", "in_stock_only", "max_per_category",
@@ -74,7 +62,7 @@ def nonsense(count: int, seed: int = 0) -> Iterator[Bad]:
     chance = random.Random(seed)
     kinds: list[Callable[[random.Random], Bad]] = [
         random_bytes, mutated, mutated, wrong_spec, wrong_tensor, wrong_tensor, words, numbers,
-        broken_photo, huge_photo, broken_sound, odd_sound,
+        broken_photo, huge, broken_sound, odd,
     ]  # fmt: skip
     for number in range(count):
         yield kinds[number % len(kinds)](chance)
@@ -95,22 +83,6 @@ def mutated(chance: random.Random) -> Bad:
     inputs = {"text": ["red mug"], "k": [3], "min_price": [1.0], "exclude": [["p01", "", ""]]}
     content = predict("", inputs).content
     return Bad("mutated", PREDICT, damaged(chance, content))
-
-
-def damaged(chance: random.Random, content: bytes) -> bytes:
-    result = bytearray(content)
-    for _ in range(chance.randint(1, 4)):
-        at = chance.randrange(len(result) + 1)
-        match chance.randrange(4):
-            case 0:
-                del result[at:]
-            case 1:
-                result[at : at + 1] = chance.randbytes(1)
-            case 2:
-                del result[at : at + chance.randint(1, 9)]
-            case 3:
-                result[at:at] = result[at : at + chance.randint(1, 40)]
-    return bytes(result)
 
 
 def words(chance: random.Random) -> Bad:
@@ -138,19 +110,8 @@ def broken_photo(chance: random.Random) -> Bad:
     return image_call(chance, "broken photo", damaged(chance, chance.choice(PHOTOS)))
 
 
-def huge_photo(chance: random.Random) -> Bad:
-    """A header that states 100 megapixels and far more, in front of a few bytes."""
-    wide, high = (chance.choice((0, 1, 10_000, 40_000, 65_535, 1 << 31, -1)) for _ in range(2))
-    jpeg = bytearray(PHOTOS[0])
-    start = jpeg.index(b"\xff\xc0") + 5
-    jpeg[start : start + 4] = struct.pack(">HH", high & 0xFFFF, wide & 0xFFFF)
-    png = bytearray(PHOTOS[1])
-    png[16:24] = struct.pack(">II", wide & 0xFFFFFFFF, high & 0xFFFFFFFF)
-    gif = bytearray(PHOTOS[2])
-    gif[6:10] = struct.pack("<HH", wide & 0xFFFF, high & 0xFFFF)
-    bmp = bytearray(PHOTOS[3])
-    bmp[18:26] = struct.pack("<II", wide & 0xFFFFFFFF, high & 0xFFFFFFFF)
-    return image_call(chance, "huge photo", bytes(chance.choice((jpeg, png, gif, bmp))))
+def huge(chance: random.Random) -> Bad:
+    return image_call(chance, "huge photo", huge_photo(chance))
 
 
 def sound_call(chance: random.Random, kind: str, content: bytes) -> Bad:
@@ -162,17 +123,8 @@ def broken_sound(chance: random.Random) -> Bad:
     return sound_call(chance, "broken sound", damaged(chance, chance.choice(SOUNDS)))
 
 
-def odd_sound(chance: random.Random) -> Bad:
-    """A WAV whose header states what cannot be."""
-    odd = (0, 1, 3, 7, 255, 0xFFFF, 0xFFFE)
-    channels, bits, block, tag = (chance.choice(odd) for _ in range(4))
-    rate = chance.choice((0, 1, 8_000, 768_000, 0xFFFFFFFF))
-    size = chance.choice((0, 2, 16, 0x7FFFFFFF, 0xFFFFFFFF))
-    form = struct.pack("<HHIIHH", chance.choice((1, 3, tag)), channels, rate, rate, block, bits)
-    head = struct.pack("<4sI4s4sI", b"RIFF", size, b"WAVE", b"fmt ", chance.choice((16, size)))
-    return sound_call(
-        chance, "odd sound", head + form + struct.pack("<4sI", b"data", size) + b"\x01" * 64
-    )
+def odd(chance: random.Random) -> Bad:
+    return sound_call(chance, "odd sound", odd_sound(chance))
 
 
 def wrong_tensor(chance: random.Random) -> Bad:
@@ -231,12 +183,6 @@ def wrong_spec(chance: random.Random) -> Bad:
                 chance.choice((["no"], ["score"] * 2, [""], ["x" * 9_999]))
             )
     return Bad("wrong spec", PREDICT, request.SerializeToString())
-
-
-def peak_mb(pid: int) -> int:
-    """The most memory that a process ever had."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def status_of(call: grpc.Future) -> tuple[StatusCode, str]:

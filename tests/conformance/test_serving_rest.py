@@ -10,6 +10,7 @@ import math
 import re
 import socket
 
+import grpc
 import pytest
 from serving_process import Server
 
@@ -515,6 +516,25 @@ def test_prometheus_counts_under_the_real_names(server: Server):
     assert grown(f"runtime_latency_count{{{runtime}}}") == 2
     assert grown('request_example_count_total{model="half"}') == 3
     assert grown('request_example_counts_sum{model="half"}') == 3
+
+
+def test_prometheus_takes_no_names_from_requests(server: Server):
+    name = 'request_count{model_name="%s",status="NOT_FOUND"}'
+    unknown = ":tensorflow:serving:" + name % "(unknown)"
+    before = samples(server)
+    for number in range(3):
+        made_up = f"made-up-{number}"
+        assert server.post(f"/v1/models/{made_up}:predict", {"instances": [1.0]})[0] == 404
+        with pytest.raises(grpc.RpcError):
+            server.predict(made_up, {"x": [1.0]})
+    with pytest.raises(grpc.RpcError):
+        server.predict("half", {"x": [1.0]}, version=9)
+    after = samples(server)
+    assert after[unknown] - before.get(unknown, 0.0) == 6
+    assert not [key for key in after if "made-up" in key]
+    # A model that is served keeps its name, whatever its status.
+    assert after[":tensorflow:serving:" + name % "half"] >= 1
+    assert set(after) - set(before) <= {unknown, ":tensorflow:serving:" + name % "half"}
 
 
 def test_prometheus_counts_the_queries_of_tfmms_own_models(server: Server):

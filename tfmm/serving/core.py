@@ -55,25 +55,36 @@ class ServerCore:
           ServingError: It is not legal, and nothing has changed; or a new model did not become
             available.
         """
-        with self._reloading:
+        while not self._reloading.acquire(timeout=_TICK_S):
+            if not is_wanted():
+                raise ServingError(Code.CANCELLED, "Nobody waits for this configuration any more")
+        try:
             if config.WhichOneof("config") is None:
                 _LOG.info("Taking no action for empty config.")
                 return
             check_config(self._config, config)
-            labels = self._checked_labels(config)
+            new = self._take_over(config, self._checked_labels(config))
+            self.poll()
+            self._wait_for(new, is_wanted)
+        finally:
+            self._reloading.release()
+
+    def _take_over(self, config: Any, labels: Mapping[str, Mapping[str, int]]) -> list[str]:
+        """Makes a legal configuration the one in force; returns its new models."""
+        names = {model.name for model in config.model_config_list.config}
+        # A look at the folders by the old configuration would want its models back.
+        with self._polling:
             old = set(self._base_paths())
-            self._config = type(config).FromString(config.SerializeToString())
-            self._labels = labels
-            names = {model.name for model in config.model_config_list.config}
             for name in names - set(self._models):
                 self._models[name] = ServedModel(name, self._load, self._options)
+            self._config = type(config).FromString(config.SerializeToString())
+            self._labels = labels
             for name in old - names:
                 self._models[name].want({})
-            if self._options.fail_if_no_model_versions_found and not old:
-                for name, path in self._base_paths().items():
-                    require_versions(name, path)
-            self.poll()
-            self._wait_for(sorted(names - old), is_wanted)
+        if self._options.fail_if_no_model_versions_found and not old:
+            for name, path in self._base_paths().items():
+                require_versions(name, path)
+        return sorted(names - old)
 
     def poll(self) -> None:
         """Looks into the folders once and says to each model which versions it should serve."""
@@ -105,6 +116,10 @@ class ServerCore:
             raise not_found(spec.name, number)
         with model.use(number) as servable:
             yield servable
+
+    def is_known(self, name: str) -> bool:
+        """Whether a configuration has ever held a model of that name."""
+        return name in self._models
 
     def version_of(self, spec: Any) -> int | None:
         """The version that a ModelSpec names, by number or label; None for the newest.

@@ -12,6 +12,8 @@ from tfmm.serving.status import invalid
 
 _INDENT = "    "
 _LONGEST_INTEGER = 19
+_LONGEST_QUOTE = 4096
+_LONGEST_LOOK = 1 << 16
 _TEXTS = {
     "Expecting property name enclosed in double quotes": "Missing a name for object member.",
     "Illegal trailing comma before end of object": "Missing a name for object member.",
@@ -36,7 +38,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(text, parse_int=_integer, parse_float=_float)
     except json.JSONDecodeError as error:
-        what = _TEXTS.get(error.msg) or _delimiter(error.msg, text[: error.pos])
+        what = _TEXTS.get(error.msg) or _delimiter(error.msg, _before(text, error.pos))
         raise invalid(f"JSON Parse error: {what} at offset: {error.pos}") from error
     except OverflowError as error:
         text = "Number too big to be stored in double."
@@ -57,6 +59,11 @@ def _float(text: str) -> float:
     if math.isinf(value):
         raise OverflowError(text)
     return value
+
+
+def _before(text: str, position: int) -> str:
+    """What stands before a place, but no more than can be looked through at once."""
+    return text[max(0, position - _LONGEST_LOOK) : position]
 
 
 def _delimiter(message: str, before: str) -> str:
@@ -124,9 +131,15 @@ def decimal(value: float, *, double: bool) -> str:
 
 
 def to_text(value: Any) -> str:
-    """A parsed value as JSON again, for an error's text."""
-    writer = Writer()
-    writer.value(value)
+    """A parsed value as JSON again, for an error's text, which is cut where it gets long.
+
+    The lines of a megabyte of nested lists would be indented to gigabytes.
+    """
+    writer = _Quote()
+    try:
+        writer.value(value)
+    except _FullError:
+        return writer.text()[:_LONGEST_QUOTE] + "...TRUNCATED"
     return writer.text()
 
 
@@ -174,7 +187,9 @@ class Writer:
             case int():
                 self.raw(str(value))
             case float():
-                self.raw(decimal(value, double=float(np.float32(value)) != value))
+                with np.errstate(over="ignore"):
+                    double = float(np.float32(value)) != value
+                self.raw(decimal(value, double=double))
             case str():
                 self.string(value)
             case list():
@@ -208,3 +223,22 @@ class Writer:
 
     def _break(self) -> None:
         self._parts.append("\n" + _INDENT * len(self._open))
+
+
+class _FullError(Exception):
+    pass
+
+
+class _Quote(Writer):
+    """Stops when it has written enough for an error's text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._counted = self._length = 0
+
+    def raw(self, text: str) -> None:
+        super().raw(text)
+        self._length += sum(len(part) for part in self._parts[self._counted :])
+        self._counted = len(self._parts)
+        if self._length > _LONGEST_QUOTE:
+            raise _FullError

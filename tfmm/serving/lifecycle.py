@@ -55,7 +55,7 @@ class VersionStatus:
 
 
 class ServedModel:
-    """One model and the thread that loads and drops its versions."""
+    """One model, and the thread that loads and drops its versions while there are such."""
 
     def __init__(self, name: str, load: Load, options: ServerOptions) -> None:
         self.name = name
@@ -64,10 +64,8 @@ class ServedModel:
         self._pause_s = options.load_retry_interval_micros / 1e6
         self._versions: dict[int, _Version] = {}
         self._available: dict[int, _Version] = {}
-        self._stopping = False
+        self._working = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._work, name=f"load {name}", daemon=True)
-        self._thread.start()
 
     def want(self, versions: Mapping[int, Path]) -> None:
         """Says which versions should be served from now on; returns at once."""
@@ -76,11 +74,10 @@ class ServedModel:
                 known = self._versions.get(number)
                 if known is None or (known.state == State.END and not known.wanted):
                     self._versions[number] = _Version(number, path)
-                else:
-                    known.wanted = True
             for number, version in self._versions.items():
                 version.wanted = number in versions
             self._changed.notify_all()
+            self._see_to_it()
 
     @contextlib.contextmanager
     def use(self, number: int | None) -> Iterator[Servable]:
@@ -139,28 +136,30 @@ class ServedModel:
         """
         self.want({})
         with self._changed:
-            gone = self._changed.wait_for(
+            return self._changed.wait_for(
                 lambda: all(v.state in (State.START, State.END) for v in self._versions.values()),
                 timeout=max(0.0, end - time.monotonic()),
             )
-            self._stopping = True
-            self._changed.notify_all()
-        return gone
+
+    def _see_to_it(self) -> None:
+        """Starts the thread if there is something to do; the lock is held."""
+        if not self._working and any(self._next()):
+            name = f"load {self.name}"
+            threading.Thread(target=self._work, name=name, daemon=True).start()
+            self._working = True
 
     def _work(self) -> None:
         while True:
             with self._changed:
                 to_drop, to_load = self._next()
-                while to_drop is None and to_load is None and not self._stopping:
-                    self._changed.wait()
-                    to_drop, to_load = self._next()
-                if self._stopping:
-                    return
                 if to_drop is not None:
                     self._set(to_drop, State.UNLOADING)
                     del self._available[to_drop.number]
                 elif to_load is not None:
                     self._set(to_load, State.LOADING)
+                else:
+                    self._working = False
+                    return
             if to_drop is not None:
                 threading.Thread(target=self._drop, args=(to_drop,), daemon=True).start()
             elif to_load is not None:
@@ -215,6 +214,10 @@ class ServedModel:
             servable.close()
         with self._changed:
             self._set(version, State.END)
+            if version.wanted:
+                # Somebody changed his mind while it was going.
+                self._versions[version.number] = _Version(version.number, version.path)
+                self._see_to_it()
         _LOG.info("Unloaded servable version {name: %s version: %d}", self.name, version.number)
 
     def _set(self, version: _Version, state: State) -> None:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tfmm.serving.insight import Catalogue, Queries
 
-# Nobody can fill the memory with names that he makes up.
+# The name of all models that requests make up: names from outside would fill the memory, and then
+# keep a model that comes later from being counted.
+_UNKNOWN = "(unknown)"
+# Versions come and go, and a path of each is in the memory.
 _MAX_SERIES = 1000
 _LATENCY_LIMITS_US = tuple(10 * 1.8**power for power in range(33))
 _COUNT_LIMITS = tuple(float(2**power) for power in range(15))
@@ -68,7 +71,13 @@ class _Histogram:
 class Metrics:
     """Counts of one server."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_known: Callable[[str], bool]) -> None:
+        """Begins at zero.
+
+        Args:
+          is_known: Whether a model of that name is or was served.
+        """
+        self._is_known = is_known
         self._lock = threading.Lock()
         self._requests = _Counter(("model_name", "status"))
         self._examples = _Counter(("model",))
@@ -83,6 +92,8 @@ class Metrics:
 
     def answered(self, model: str, status: str) -> None:
         """A request ended with a status, such as `OK` or `NOT_FOUND`."""
+        if not self._is_known(model):
+            model = _UNKNOWN
         with self._lock:
             self._requests.add((model, status))
 

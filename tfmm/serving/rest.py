@@ -24,7 +24,7 @@ from tfmm.serving.servable import Call
 from tfmm.serving.status import Code, ServingError, http_status, invalid
 
 _API = re.compile(r"/v1/.*", re.IGNORECASE | re.DOTALL)
-_MODEL = r"/v1/models{}(?:(?:/versions/(?P<version>\d+))|(?:/labels/(?P<label>[^/:]+)))?"
+_MODEL = r"/v1/models{}(?:(?:/versions/(?P<version>[0-9]+))|(?:/labels/(?P<label>[^/:]+)))?"
 _INFER = re.compile(
     _MODEL.format("/(?P<name>[^/:]+)") + ":(?P<method>classify|regress|predict)", re.IGNORECASE
 )
@@ -92,11 +92,18 @@ class RestApi:
                 _check_origin(origin)
                 text = ""
             else:
-                text = guarded(lambda: self._routed(method, path, body))
+                text = guarded(lambda: self._unnested(method, path, body))
         except ServingError as error:
             text = json_responses.error(error.message)
             return Answer(http_status(error.code), text, self._headers)
         return Answer(200, text, self._headers)
+
+    def _unnested(self, method: str, path: str, body: bytes) -> str:
+        """Python's stack ends before the parser's limit: lists in lists are then one too many."""
+        try:
+            return self._routed(method, path, body)
+        except RecursionError as error:
+            raise invalid("JSON Parse error: Nested too deeply. at offset: 0") from error
 
     def _routed(self, method: str, path: str, body: bytes) -> str:
         if method == "POST" and (found := _INFER.fullmatch(path)):
@@ -157,9 +164,11 @@ class RestApi:
 def _spec(found: re.Match[str]) -> Any:
     spec = model_pb2.ModelSpec(name=urllib.parse.unquote(found["name"] or ""))
     if found["version"]:
-        if int(found["version"]) > _MAX_VERSION:
+        # Python refuses to read numbers of thousands of digits.
+        digits = found["version"].lstrip("0")[:20] or "0"
+        if int(digits) > _MAX_VERSION:
             raise invalid(f"Failed to convert version: {found['version']} to numeric.")
-        spec.version.value = int(found["version"])
+        spec.version.value = int(digits)
     if found["label"]:
         spec.version_label = urllib.parse.unquote(found["label"])
     return spec

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
-from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
 
@@ -39,8 +39,8 @@ class ModelServer:
         options = settings.options
         self._settings, self._options = settings, options
         self._stopping = threading.Event()
-        self._metrics = Metrics()
         self._core = ServerCore(options, self._load)
+        self._metrics = Metrics(self._core.is_known)
         self._grpc: grpc.Server | None = None
         self._http: HttpServer | None = None
 
@@ -158,12 +158,28 @@ class ModelServer:
         return server
 
     def _reread_config(self) -> None:
-        is_wanted: Callable[[], bool] = lambda: not self._stopping.is_set()  # noqa: E731
+        file = Path(self._options.model_config_file)
         while not self._stopping.wait(self._options.model_config_file_poll_wait_seconds):
+            # A file whose models never come must not keep its correction from being read.
+            is_wanted = functools.partial(self._is_current, file, _stamp(file))
             try:
                 self._core.reload(read_models(self._options), is_wanted)
             except ServingError as error:
-                _LOG.error("Could not take over %s: %s", self._options.model_config_file, error)
+                _LOG.error("Could not take over %s: %s", file, error)
+            except Exception:
+                _LOG.exception("Could not take over %s", file)
+
+    def _is_current(self, file: Path, stamp: tuple[int, int] | None) -> bool:
+        return not self._stopping.is_set() and _stamp(file) == stamp
+
+
+def _stamp(file: Path) -> tuple[int, int] | None:
+    """What tells whether a file has changed."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
 
 
 def _channel_options(arguments: str) -> list[tuple[str, int | str]]:

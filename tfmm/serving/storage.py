@@ -10,7 +10,7 @@ from typing import Any
 from tfmm.serving.status import Code, ServingError, invalid
 
 _LOG = logging.getLogger(__name__)
-_NUMBER = re.compile(r"[+-]?\d+")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,19}")
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -22,8 +22,10 @@ def versions_on_disk(base_path: Path) -> dict[int, Path]:
     """
     try:
         names = sorted(path.name for path in base_path.iterdir())
-    except OSError as error:
-        raise invalid(f"Could not find base path {base_path}: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        # A path with a NUL byte is a ValueError.
+        what = error.strerror if isinstance(error, OSError) else error
+        raise invalid(f"Could not find base path {base_path}: {what}") from error
     found = {int(name): base_path / name for name in names if _NUMBER.fullmatch(name)}
     return {number: found[number] for number in sorted(found) if number in _INT64}
 
