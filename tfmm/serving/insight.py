@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ _MODALITIES = {
     "product_id": "product",
 }
 _HITS = "product_id"
+_HIGHEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -31,19 +32,26 @@ class Queries:
       rows: How many.
       without_hit: How many found nothing.
       holding: How many held each modality.
+      wanted: Hits that rows with rules asked for.
+      filtered: How many of those are missing, since no more products comply.
     """
 
     rows: int
     without_hit: int
     holding: Mapping[str, int]
+    wanted: int = 0
+    filtered: int = 0
 
 
-def queries_of(given: Mapping[str, Array], outputs: Mapping[str, Array]) -> Queries | None:
+def queries_of(
+    given: Mapping[str, Array], outputs: Mapping[str, Array], rules: Sequence[str] = ()
+) -> Queries | None:
     """The queries of a call; None for a signature that does not rank products.
 
     Args:
       given: The inputs that the request gave, [B, ...] or [1, ...] for all rows.
       outputs: The outputs; `product_id` is [B, K], "" where there is no hit.
+      rules: Names of the inputs that restrict the hits.
     """
     hits = outputs.get(_HITS)
     if hits is None or hits.ndim != 2:
@@ -56,7 +64,32 @@ def queries_of(given: Mapping[str, Array], outputs: Mapping[str, Array]) -> Quer
             held = (given[name].reshape(len(given[name]), -1) != b"").any(axis=1)
             count = int(np.count_nonzero(held))
             holding[modality] = count * (rows if len(held) == 1 else 1)
-    return Queries(rows, rows - int(found), holding)
+    wanted, filtered = _filtered(given, hits, rules)
+    return Queries(rows, rows - int(found), holding, wanted, filtered)
+
+
+def _filtered(given: Mapping[str, Array], hits: Array, rules: Sequence[str]) -> tuple[int, int]:
+    """Hits that rows with rules asked for, and how many of those they did not get."""
+    rows, width = hits.shape
+    ruled = np.zeros(rows, bool)
+    for name in rules:
+        if name in given:
+            ruled |= _says_something(given[name])
+    k = np.broadcast_to(given.get("k", np.array([width])), [rows])
+    got = (hits != b"").sum(axis=1)
+    return int(k[ruled].sum()), int(np.maximum(k - got, 0)[ruled].sum())
+
+
+def _says_something(rule: Array) -> Array:
+    """Which rows of a rule's input are not what stands for its absence, bool [B] or [1]."""
+    match rule.dtype.kind:
+        case "O":
+            said = rule != b""
+        case "f":
+            said = np.abs(rule) < _HIGHEST
+        case _:
+            said = rule != 0
+    return said.reshape(len(rule), -1).any(axis=1)
 
 
 @dataclass(frozen=True)
@@ -66,10 +99,12 @@ class Catalogue:
     Attributes:
       created: When it was exported, in seconds since 1970.
       products: How many it holds.
+      rules: Names of the inputs that restrict the hits.
     """
 
     created: float
     products: int
+    rules: tuple[str, ...] = ()
 
 
 def catalogue_of(version: Path) -> Catalogue | None:
@@ -77,6 +112,10 @@ def catalogue_of(version: Path) -> Catalogue | None:
     try:
         manifest = read_manifest(version)
         created = datetime.fromisoformat(manifest["created"]).timestamp()
-        return Catalogue(created, int(manifest["catalogue"]["products"]))
-    except (KeyError, TypeError, ValueError, TfmmError):
+        columns = manifest.get("config", {}).get("catalogue", {})
+        bounds = [f"{end}_{name}" for name in columns.get("ranges", ()) for end in ("min", "max")]
+        limits = [f"max_per_{name}" for name in columns.get("facets", ())]
+        rules = (*columns.get("facets", ()), *bounds, *limits, "in_stock_only")
+        return Catalogue(created, int(manifest["catalogue"]["products"]), rules)
+    except (AttributeError, KeyError, TypeError, ValueError, TfmmError):
         return None

@@ -88,6 +88,8 @@ class Metrics:
         self._queries = _Counter(("model_name",))
         self._without_hit = _Counter(("model_name",))
         self._holding = _Counter(("model_name", "modality"))
+        self._wanted = _Counter(("model_name",))
+        self._filtered = _Counter(("model_name",))
         self._catalogues: dict[tuple[str, ...], Catalogue] = {}
 
     def answered(self, model: str, status: str) -> None:
@@ -123,6 +125,8 @@ class Metrics:
         with self._lock:
             self._queries.add((model,), queries.rows)
             self._without_hit.add((model,), queries.without_hit)
+            self._wanted.add((model,), queries.wanted)
+            self._filtered.add((model,), queries.filtered)
             for modality, count in queries.holding.items():
                 self._holding.add((model, modality), count)
 
@@ -161,6 +165,8 @@ class Metrics:
         return [
             *_gauge("tfmm_catalogue_products", {key: c.products for key, c in catalogues}),
             *_gauge("tfmm_index_age_seconds", {key: now - c.created for key, c in catalogues}),
+            *self._filtered.lines("tfmm_hits_filtered_out_total"),
+            *self._wanted.lines("tfmm_hits_wanted_under_rules_total"),
             *self._queries.lines("tfmm_queries_total"),
             *self._holding.lines("tfmm_queries_with_modality_total"),
             *self._without_hit.lines("tfmm_queries_without_hit_total"),

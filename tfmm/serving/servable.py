@@ -119,7 +119,9 @@ class Servable:
 
     def count(self, given: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         """Counts the queries of a call, if this is one of tfmm's own models."""
-        queries = queries_of(given, outputs) if self._catalogue is not None else None
+        if self._catalogue is None:
+            return
+        queries = queries_of(given, outputs, self._catalogue.rules)
         if queries is not None:
             self.metrics.searched(self.name, queries)
 
