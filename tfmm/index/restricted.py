@@ -23,8 +23,8 @@ _LEAST_SHARE = 0.1
 _MOST_FETCHED = 2_048
 _SPARE = 1.25
 # Of exact search: rows whose rules leave less go one by one through their own products, and others
-# all together through the catalogue.
-_FEW = 1 / 64
+# all together through the catalogue, which is the better the more they are.
+_FEW_OF_ONE, _FEW_OF_MANY, _MANY = 1 / 8, 1 / 64, 8
 _ROWS_AT_ONCE = 256
 # Limits a value: how many times as many hits are looked through, first and after each failure.
 _WIDER = 4
@@ -151,7 +151,8 @@ class RestrictedSearch:
         return keep_first(*_to_front((scores, indices), kept, tf.reduce_max(rows.k)), rows.k)
 
     def _exact(self, rows: Rows) -> Hits:
-        few = self._rules.share(rows.asked) < _FEW
+        most = tf.where(tf.shape(rows.k)[0] > _MANY, _FEW_OF_MANY, _FEW_OF_ONE)
+        few = self._rules.share(rows.asked) < most
         hits = _none(tf.shape(rows.k)[0], tf.reduce_max(rows.k))
         hits = _put(hits, _where(few), lambda at: self._one_by_one(rows.at(at)))
         return _put(hits, _where(~few), lambda at: self._together(rows.at(at)))

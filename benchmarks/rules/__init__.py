@@ -1,0 +1,1 @@
+"""What rules cost, and what they leave of an index's recall."""
