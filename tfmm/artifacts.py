@@ -38,6 +38,7 @@ WARMUP_REQUESTS = Path("assets.extra", "tf_serving_warmup_requests")
 """Where servers look for PredictionLogs to answer before they serve a version."""
 _MODEL = "saved_model.pb"
 _STAGING = ".staging-"
+_SCANN, _TEXT = "scann", "tensorflow_text"
 Answer = dict[str, npt.NDArray[Any]]
 
 
@@ -239,7 +240,7 @@ def register_ops(version: Path) -> None:
       TfmmError: One of them cannot be imported, or there is no SavedModel.
     """
     foreign = [op for op in ops_of(version) if not hasattr(tf.raw_ops, op)]
-    packages = {"scann" if op.startswith("Scann>") else "tensorflow_text" for op in foreign}
+    packages = {_SCANN if op.startswith("Scann>") else _TEXT for op in foreign}
     for package in sorted(packages):
         try:
             importlib.import_module(package)
@@ -247,6 +248,17 @@ def register_ops(version: Path) -> None:
             raise TfmmError(
                 f"{version}: expected the package {package}, whose ops the model holds: {error}"
             ) from error
+
+
+def register_ops_beforehand() -> None:
+    """Imports the packages of ops that are installed, before anything runs.
+
+    TensorFlow and the system's loader wait for each other for ever, now and then, when a library of
+    ops is loaded while another thread runs a model.
+    """
+    for package in (_SCANN, _TEXT):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(package)
 
 
 def _graph_of(version: Path) -> Any:

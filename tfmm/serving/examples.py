@@ -57,8 +57,8 @@ def multi_inference(
     Raises:
       ServingError: A task does not fit the others or its signature, or the run failed.
     """
-    feed, fetches = _tasks(servable, request.tasks, call)
-    arrays, count = _run(servable, request.input, feed, fetches, call, "MultiInference")
+    feeds, fetches = _tasks(servable, request.tasks, call)
+    arrays, count = _run(servable, request.input, feeds, fetches, call, "MultiInference")
     servable.metrics.received_examples(servable.name, count)
     response = inference_pb2.MultiInferenceResponse()
     for task in request.tasks:
@@ -79,10 +79,13 @@ def _signature(servable: Servable, spec: Any) -> tuple[str, Signature]:
     return name, servable.signatures[name]
 
 
-def _tasks(servable: Servable, tasks: Sequence[Any], call: Call) -> tuple[str, list[str]]:
-    """The tensor that all tasks feed, and those that any of them fetches."""
-    feed = ""
+def _tasks(servable: Servable, tasks: Sequence[Any], call: Call) -> tuple[list[str], list[str]]:
+    """The tensors that the tasks feed, and those that they fetch.
+
+    All are fed with the same Examples. TensorFlow 2 gives each signature an input of its own.
+    """
     seen: set[str] = set()
+    fed: set[str] = set()
     fetched: set[str] = set()
     for task in tasks:
         if not task.model_spec.name:
@@ -97,12 +100,10 @@ def _tasks(servable: Servable, tasks: Sequence[Any], call: Call) -> tuple[str, l
         seen.add(name)
         if name not in servable.signatures:
             raise invalid(f"Requested signature not found in model graph: {name}")
-        own, fetches = _reader(task.method_name)(servable.signatures[name], call)
-        if feed and own != feed:
-            raise invalid("Input tensor must be the same for all Signatures.")
-        feed = own
+        feed, fetches = _reader(task.method_name)(servable.signatures[name], call)
+        fed.add(feed)
         fetched.update(fetches)
-    return feed, sorted(fetched)
+    return sorted(fed), sorted(fetched)
 
 
 def _reader(method: str) -> Callable[[Signature, Call], tuple[str, list[str]]]:
@@ -177,18 +178,24 @@ def _answer(api: _Api, servable: Servable, request: Any, call: Call, response: A
     """Runs a request's Examples and fills in its response."""
     name, signature = _signature(servable, request.model_spec)
     feed, fetches = api.plan(signature, call)
-    arrays, count = _run(servable, request.input, feed, fetches, call, api.name)
+    arrays, count = _run(servable, request.input, [feed], fetches, call, api.name)
     _set_spec(response.model_spec, request.model_spec.name, servable.version, name)
     servable.metrics.received_examples(request.model_spec.name, count)
     api.write(signature, count, arrays, response.result)
 
 
 def _run(
-    servable: Servable, given: Any, feed: str, fetches: Sequence[str], call: Call, api: str
+    servable: Servable,
+    given: Any,
+    feeds: Sequence[str],
+    fetches: Sequence[str],
+    call: Call,
+    api: str,
 ) -> tuple[dict[str, Array], int]:
     """Arrays by the name of their tensor, and the number of Examples."""
     examples = _serialised(given)
-    run = Run({feed: np.array(examples, object)}, list(fetches), call.timeout_ms)
+    array = np.array(examples, object)
+    run = Run(dict.fromkeys(feeds, array), list(fetches), call.timeout_ms)
     arrays = servable.run(run, call, api=api)
     return dict(zip(fetches, arrays, strict=True)), len(examples)
 

@@ -66,6 +66,7 @@ class ServerOptions:
         25, "tfmm: how long a stop waits for the calls under way; the rest are cut off."
     )
     enable_grpc_healthcheck_service: bool = _flag(False, "Serve grpc.health.v1.Health.")
+    enable_profiler: bool = _flag(True, "Serve tensorflow.ProfilerService, for TensorBoard.")
     tensorflow_session_parallelism: int = _flag(
         0, "Threads of a session; 0 leaves it to TensorFlow."
     )

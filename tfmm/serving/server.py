@@ -12,7 +12,8 @@ from pathlib import Path
 import grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-from tfmm.serving import grpc_health, grpc_reflection
+from tfmm.artifacts import register_ops_beforehand
+from tfmm.serving import grpc_health, grpc_profiler, grpc_reflection
 from tfmm.serving.core import ServerCore
 from tfmm.serving.grpc_services import ModelService, PredictionService
 from tfmm.serving.handlers import Handlers
@@ -50,6 +51,7 @@ class ModelServer:
         Raises:
           ServingError: A model did not become available, or a port is taken.
         """
+        register_ops_beforehand()
         self._core.start(self._settings.models, lambda: not self._stopping.is_set())
         handlers = Handlers(
             self._core, check_method=self._options.enable_signature_method_name_check
@@ -109,6 +111,8 @@ class ModelServer:
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(handlers), server)
         grpc_reflection.add_to(server)
+        if options.enable_profiler:
+            grpc_profiler.add_to(server)
         if options.enable_grpc_healthcheck_service:
             grpc_health.add_to(server, self._stopping)
         addresses = [f"0.0.0.0:{options.port}"] if options.port else []
