@@ -1,8 +1,9 @@
 """Cost and recall of queries under rules: `python -m benchmarks.rules --help`.
 
 Products are clustered unit vectors; a facet says of each whether it is of a group that is 50%, 5%
-or 0.1% of the catalogue. The same queries are asked without a rule, with each of those, and compared
-with an exact scan masked by the group, written plainly: all scores, those outside set aside, top-k.
+or 0.1% of the catalogue. The same queries are asked without a rule, with each of those, and
+compared with an exact scan masked by the group, written plainly: all scores, those outside set
+aside, top-k.
 """
 
 from __future__ import annotations

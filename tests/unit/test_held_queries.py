@@ -80,7 +80,8 @@ def test_products_moved_by_noise_fill_up_what_a_dataset_lacks(count):
     made = fake_parts.retriever()
     vectors = made.index.vectors.numpy()
     words = [f"title {number}" for number in range(count)]
-    queries, said = held_out(made, {"text": np.array(words, object)} if count else {}, vectors)
+    inputs = {"text": np.array(words, object)} if count else {}
+    queries, said = held_out(lambda: made, inputs, vectors)
     assert queries.shape == (TUNED_ON, 16)
     np.testing.assert_allclose(np.linalg.norm(queries, axis=1), 1, atol=1e-4)
     assert said == {"tuned_on": {"dataset": count, "moved_products": TUNED_ON - count}}

@@ -30,6 +30,7 @@ from tfmm.features.preprocessor import Preprocessor
 from tfmm.held_queries import sample_queries
 from tfmm.index.choice import AnyIndex, kind_for, tuned_index
 from tfmm.index.exact import LOWEST, ExactIndex
+from tfmm.index.ivf import ONE_LEAF_BELOW
 from tfmm.index.tuning import moved
 from tfmm.records.tfrecord import PreparedData
 from tfmm.retriever import Retriever
@@ -215,24 +216,28 @@ def _index(
     """The index of the products, and what the manifest says of it; `whole` takes an index."""
     if kind_for(config.index, len(ids)) == "exact":
         return tuned_index(vectors, vectors[:0], config.index)
-    inputs = sample_queries(config, prepared, ids, count=TUNED_ON)
-    queries, said = held_out(whole(index=ExactIndex(vectors)), inputs, vectors)
+    # So few products are searched whole, and there is nothing to tune.
+    few = len(ids) < ONE_LEAF_BELOW
+    inputs = {} if few else sample_queries(config, prepared, ids, count=TUNED_ON)
+    queries, said = held_out(lambda: whole(index=ExactIndex(vectors)), inputs, vectors)
     made, facts = tuned_index(vectors, queries, config.index)
     return made, facts | said
 
 
 def held_out(
-    retriever: Retriever, inputs: Mapping[str, tf.Tensor], vectors: npt.NDArray[np.float32]
+    asking: Callable[[], Retriever],
+    inputs: Mapping[str, tf.Tensor],
+    vectors: npt.NDArray[np.float32],
 ) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
     """Queries [Q, D] that an index of `vectors` is tuned on, and what a manifest says of them.
 
-    They are a dataset's queries, `inputs` of the retriever's `embed_query`; where these are few,
-    products moved by noise too.
+    They are a dataset's queries, `inputs` of `embed_query` of the retriever that `asking` makes;
+    where these are few, products moved by noise too.
     """
     rows = min((len(value) for value in inputs.values()), default=0)
     queries = moved(vectors, TUNED_ON - rows, noise=MOVED_BY)
     if rows:
-        embedded = retriever.signatures()["embed_query"](**inputs)["embedding"].numpy()
+        embedded = asking().signatures()["embed_query"](**inputs)["embedding"].numpy()
         queries = np.concatenate([embedded, queries])
     return queries, {"tuned_on": {"dataset": rows, "moved_products": TUNED_ON - rows}}
 
