@@ -512,7 +512,7 @@ def test_multi_inference_answers_each_task(server: Server):
         (
             [("half", "regress_x_to_y", REGRESS), ("half", "regress_x2_to_y3", REGRESS)],
             INVALID,
-            "Expects arg[1] to be float but string is provided",
+            "Expects arg[0] to be float but string is provided",
         ),
     ],
 )

@@ -19,6 +19,7 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 from tfmm import Client, Tls
 
 FAILED = 255
+KINDS_OF_PARALLELISM = ("session", "intra_op", "inter_op")
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,9 @@ def failures(
         ],
         "broken": [
             "--model_name=m", f"--model_base_path={folder / 'broken'}", "--max_num_load_retries=0"
+        ],
+        "parallelism": [
+            base, *(f"--tensorflow_{kind}_parallelism=2" for kind in KINDS_OF_PARALLELISM)
         ],
         "relative": ["--model_name=m", "--model_base_path=a/b"],
         "empty": [
@@ -113,6 +117,12 @@ def failures(
             "UNKNOWN: 1 servable(s) did not become available: {{{name: m version: 1} due to "
             "error: NOT_FOUND: Could not find SavedModel .pb or .pbtxt at supplied export "
             "directory path: F/broken/1}, }",
+        ),
+        (
+            "parallelism",
+            "INVALID_ARGUMENT: Either configure server_options.tensorflow_session_parallelism or "
+            "(server_options.tensorflow_intra_op_parallelism, "
+            "server_options.tensorflow_inter_op_parallelism) separately. You cannot configure all.",
         ),
         (
             "relative",

@@ -47,6 +47,7 @@ def read_settings(options: ServerOptions) -> Settings:
         raise invalid(
             "Both server_options.model_base_path and server_options.model_config_file are empty!"
         )
+    _check_parallelism(options)
     models = read_models(options)
     if models.WhichOneof("config") is not None:
         check_config(no_models(), models)
@@ -57,6 +58,17 @@ def read_settings(options: ServerOptions) -> Settings:
         prometheus_path=_prometheus_path(options),
         credentials=_credentials(options),
     )
+
+
+def _check_parallelism(options: ServerOptions) -> None:
+    apart = options.tensorflow_intra_op_parallelism, options.tensorflow_inter_op_parallelism
+    if min(options.tensorflow_session_parallelism, *apart) > 0:
+        raise invalid(
+            "Either configure server_options.tensorflow_session_parallelism or "
+            "(server_options.tensorflow_intra_op_parallelism, "
+            "server_options.tensorflow_inter_op_parallelism) separately. "
+            "You cannot configure all."
+        )
 
 
 def read_models(options: ServerOptions) -> Any:
