@@ -52,7 +52,8 @@ def retriever(folder: Path, kind: str) -> Retriever:
         towers=(query_tower, product_tower),
         index=make_index(vectors, kind),
         products={
-            name: column(name) for name in ("product_id", "title", "price", "category", "brand")
+            name: column(name)
+            for name in ("product_id", "title", "price", "category", "brand", "in_stock")
         },
         popularity=np.ones(len(PRODUCTS), np.float32),
     )

@@ -73,13 +73,17 @@ def test_several_queries_go_in_one_call_and_each_gets_what_it_gets_alone(client)
     assert client.search_many([]) == []
 
 
-def test_files_are_read_and_filters_are_sent(client, tmp_path: Path):
+def test_files_are_read_and_filters_are_kept(client, tmp_path: Path):
     (tmp_path / "photo").write_bytes(PHOTO)
     (tmp_path / "voice").write_bytes(VOICE)
     asked = client.search(image=tmp_path / "photo", audio=str(tmp_path / "voice"))
     assert asked == client.search(image=PHOTO, audio=VOICE)
     filters = {"brand": ["brand1"], "min_price": 7, "in_stock_only": True, "max_per_brand": 2}
-    assert client.search(text="red shirt", filters=filters)
+    found = [PRODUCTS[int(h.product_id[1:])] for h in client.search(text="red", filters=filters)]
+    assert len(found) == 2
+    for product in found:
+        assert (product["brand"], product["in_stock"]) == ("brand1", True)
+        assert product["price"] >= 7
     with pytest.raises(tfmm.ClientError, match=r"expected inputs among .*brand.*, received colour"):
         client.search(text="red", filters={"colour": "red"})
 

@@ -62,10 +62,10 @@ class ExactIndex(tf.Module):
 
     def vectors_of(self, products: tf.Tensor) -> tf.Tensor:
         """Vectors float32 [..., D] of products int32 [...]."""
-        vectors = tf.cast(tf.gather(self.vectors, products), tf.float32)
+        vectors = tf.cast(tf.gather(as_read(self.vectors), products), tf.float32)
         if self.scale is None:
             return vectors
-        return vectors * tf.gather(self.scale, products)[..., tf.newaxis]
+        return vectors * tf.gather(as_read(self.scale), products)[..., tf.newaxis]
 
     def release(self) -> None:
         """Drops what the process keeps beside the variables: nothing."""
@@ -129,6 +129,15 @@ def search_all(
         lambda: _by_rows(restricted, queries, excluded),
         lambda: _by_rows(unrestricted, queries, excluded),
     )
+
+
+def as_read(variable: tf.Variable) -> tf.Tensor:
+    """A variable's value, to gather from.
+
+    A gather from the variable itself makes TensorFlow expect sparse writes to it: from then on
+    every read of it, in any signature, copies the whole of it.
+    """
+    return tf.convert_to_tensor(variable)
 
 
 def keep_allowed(hits: Hits, excluded: tf.Tensor, k: tf.Tensor | int) -> Hits:

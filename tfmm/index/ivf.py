@@ -18,7 +18,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfmm.config import IndexConfig
-from tfmm.index.exact import LOWEST, Hits, in_chunks, to_width
+from tfmm.index.exact import LOWEST, Hits, as_read, in_chunks, to_width
 from tfmm.index.leaves import cut_large, nearest, train_centroids
 from tfmm.index.steps import Effort, facts_of, ladder, search_in_steps, steps_of
 
@@ -76,7 +76,7 @@ class IvfIndex(tf.Module):
 
     def vectors_of(self, products: tf.Tensor) -> tf.Tensor:
         """Vectors float32 [..., D] of products int32 [...]."""
-        return tf.gather(self.vectors, products)
+        return tf.gather(as_read(self.vectors), products)
 
     def release(self) -> None:
         """Drops what the process keeps beside the variables: nothing."""
@@ -131,9 +131,12 @@ class IvfIndex(tf.Module):
         whole = tf.round(queries * _SCALE)
         near = tf.linalg.matmul(whole, self.centroids, transpose_b=True)
         leaf = tf.math.top_k(near, leaves, sorted=False).indices
-        start, stop = tf.gather(self.starts, leaf), tf.gather(self.starts, leaf + 1)
+        start, stop = (
+            tf.gather(as_read(self.starts), leaf),
+            tf.gather(as_read(self.starts), leaf + 1),
+        )
         places = tf.ragged.range(tf.reshape(start, [-1]), tf.reshape(stop, [-1])).flat_values
-        candidates = tf.gather(self.members, places)
+        candidates = tf.gather(as_read(self.members), places)
         lengths = tf.reduce_sum(stop - start, axis=1)
         scores, candidates = tf.cond(
             tf.shape(queries)[0] == 1,
@@ -148,13 +151,13 @@ class IvfIndex(tf.Module):
 
     def _of_one(self, query: tf.Tensor, candidates: tf.Tensor) -> Hits:
         """Scores [1, W] of candidates [W], and those again: nothing to pad and to mask."""
-        scores = tf.linalg.matvec(tf.gather(self.vectors, candidates), query[0])
+        scores = tf.linalg.matvec(tf.gather(as_read(self.vectors), candidates), query[0])
         return scores[tf.newaxis], candidates[tf.newaxis]
 
     def _of_many(self, queries: tf.Tensor, candidates: tf.Tensor, lengths: tf.Tensor) -> Hits:
         """Scores and candidates [B, W] of rows that have `lengths` [B] of all the candidates."""
         padded = tf.RaggedTensor.from_row_lengths(candidates, lengths, validate=False).to_tensor()
-        scores = tf.linalg.matvec(tf.gather(self.vectors, padded), queries)
+        scores = tf.linalg.matvec(tf.gather(as_read(self.vectors), padded), queries)
         there = tf.sequence_mask(lengths, tf.shape(padded)[1])
         return tf.where(there, scores, LOWEST), padded
 

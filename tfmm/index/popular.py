@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfmm.index.exact import Hits, keep_allowed, keep_first
+from tfmm.index.exact import Hits, as_read, keep_allowed, keep_first
 
 
 class PopularIndex(tf.Module):
@@ -30,6 +30,6 @@ class PopularIndex(tf.Module):
         fetch = tf.minimum(width + excluded.shape[1], self.order.shape[0])
         batch = tf.shape(excluded)[0]
         first = self.order[:fetch]
-        scores = tf.repeat(tf.gather(self.share, first)[tf.newaxis], batch, axis=0)
+        scores = tf.repeat(tf.gather(as_read(self.share), first)[tf.newaxis], batch, axis=0)
         indices = tf.repeat(first[tf.newaxis], batch, axis=0)
         return keep_first(*keep_allowed((scores, indices), excluded, width), k)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from tfmm.index.exact import LOWEST, Hits, keep_first, scan, table_of, to_width
+from tfmm.index.exact import LOWEST, Hits, as_read, keep_first, scan, table_of, to_width
 from tfmm.index.popular import PopularIndex
 from tfmm.index.rules import Asked, Rules
 
@@ -182,7 +182,7 @@ class RestrictedSearch:
             among = tf.cast(tf.where(_without(found, row.excluded)[0])[:, 0], tf.int32)
             vectors = self._index.vectors_of(among)
             scores = tf.linalg.matmul(row.queries, vectors, transpose_b=True)
-            share = tf.gather(self._popular.share, among)[tf.newaxis]
+            share = tf.gather(as_read(self._popular.share), among)[tf.newaxis]
             scores = tf.where(row.popular[:, tf.newaxis], share, scores)
             best = tf.math.top_k(scores, tf.minimum(width, tf.size(among)))
             indices = tf.gather(among, best.indices)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfmm.config import CatalogueConfig
+from tfmm.index.exact import as_read
 
 Asked = Mapping[str, tf.Tensor]
 """Rows' rules under the names of their inputs: facets int64 [B, M] codes, 0 for none; `min_...`,
@@ -87,7 +88,9 @@ class Rules(tf.Module):
           products: int32 [R, F], indices; -1, no product, does not comply.
         """
         at = tf.maximum(products, 0)
-        return tf.logical_and(self._comply(asked, lambda one: tf.gather(one, at)), products >= 0)
+        return tf.logical_and(
+            self._comply(asked, lambda one: tf.gather(as_read(one), at)), products >= 0
+        )
 
     def comply_between(self, asked: Asked, start: tf.Tensor | int, size: int) -> tf.Tensor:
         """Whether `size` products from `start` on comply with each row's rules, bool [R, size]."""
@@ -100,7 +103,7 @@ class Rules(tf.Module):
         """
         size = self.stock.shape[0]
         at = (np.arange(min(size, _SAMPLE), dtype=np.int64) * size // min(size, _SAMPLE))[None]
-        found = self._comply(asked, lambda one: tf.gather(one, tf.constant(at, tf.int32)))
+        found = self._comply(asked, lambda one: tf.gather(as_read(one), tf.constant(at, tf.int32)))
         return tf.reduce_mean(tf.cast(found, tf.float32), axis=1)
 
     def thin(self, asked: Asked, products: tf.Tensor) -> tf.Tensor:
@@ -120,7 +123,7 @@ class Rules(tf.Module):
         limits = []
         for name, codes in zip(self._facets, self.codes, strict=True):
             most = asked[f"max_per_{name}"][:, tf.newaxis]
-            values = tf.gather(codes, tf.maximum(products, 0))
+            values = tf.gather(as_read(codes), tf.maximum(products, 0))
             free = (most <= 0) | (values == _NO_VALUE)
             limits.append((_Earlier(values), most, free))
 

@@ -27,7 +27,7 @@ import tensorflow as tf
 from scann.scann_ops.py import scann_ops
 
 from tfmm.config import IndexConfig
-from tfmm.index.exact import LOWEST, Hits
+from tfmm.index.exact import LOWEST, Hits, as_read
 from tfmm.index.steps import Effort, facts_of, ladder, search_in_steps, steps_of
 
 BRUTE_FORCE_BELOW = 1_000
@@ -119,7 +119,7 @@ class ScannIndex(tf.Module):
 
     def vectors_of(self, products: tf.Tensor) -> tf.Tensor:
         """Vectors float32 [..., D] of products int32 [...]."""
-        return tf.gather(self.vectors, products)
+        return tf.gather(as_read(self.vectors), products)
 
     def release(self) -> None:
         """Drops the process's searcher; the next search builds it again from the variables."""
