@@ -103,7 +103,7 @@ def test_a_large_batch_is_gathered_in_bounded_parts(made, monkeypatch):
 
     def watched(values, indices, **options):
         found = gather(values, indices, **options)
-        if values is index.vectors:
+        if values.shape == index.vectors.shape:
             tf.py_function(lambda size: sizes.append(int(size)), [tf.size(found)], [])
         return found
 
