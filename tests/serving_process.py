@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -31,6 +32,10 @@ import tensorflow as tf  # isort: skip
 ROOT = Path(__file__).resolve().parents[1]
 # Generous: a machine may be busy with something else.
 START_S = 300
+PATIENCE = "TFMM_TEST_PATIENCE_S"
+PATIENCE_S = float(os.environ.get(PATIENCE, "120"))
+# Names a fault of tests/faulty_server.py, which then is started instead.
+FAULT = "TFMM_TEST_FAULT"
 
 
 def free_port() -> int:
@@ -40,7 +45,9 @@ def free_port() -> int:
 
 
 def command(*flags: str) -> list[str]:
-    return [sys.executable, "-m", "tfmm", "serve", *flags]
+    fault = os.environ.get(FAULT)
+    program = [str(ROOT / "tests" / "faulty_server.py"), fault] if fault else ["-m", "tfmm"]
+    return [sys.executable, *program, "serve", *flags]
 
 
 class Server:
@@ -89,7 +96,7 @@ class Server:
             self.process.kill()
 
     def predict(
-        self, model: str, inputs: dict[str, Any], timeout: float | None = 120, **spec: Any
+        self, model: str, inputs: dict[str, Any], timeout: float | None = PATIENCE_S, **spec: Any
     ) -> dict[str, np.ndarray]:
         """The outputs of a Predict call."""
         response = self.prediction.Predict(predict_request(model, inputs, **spec), timeout)
@@ -103,7 +110,9 @@ class Server:
         answer = self.models.GetModelStatus(request, 30)
         return {one.version: states.Name(one.state) for one in answer.model_version_status}
 
-    def wait_for_states(self, model: str, wanted: dict[int, str], seconds: float = 120) -> None:
+    def wait_for_states(
+        self, model: str, wanted: dict[int, str], seconds: float = PATIENCE_S
+    ) -> None:
         """Returns when the versions are in these states."""
         until = time.monotonic() + seconds
         states = {}
@@ -125,11 +134,26 @@ class Server:
             data=data, method=method, headers=headers or {},
         )  # fmt: skip
         try:
-            with urllib.request.urlopen(request, timeout=120) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
                 return answer.status, answer.read(), dict(answer.headers)
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read(), dict(error.headers)
+
+    def ended(self, model: str, status: str) -> float:
+        """How many requests for the model have ended with the status, as the metrics say."""
+        name = f':tensorflow:serving:request_count{{model_name="{model}",status="{status}"}} '
+        lines = self.rest("GET", "/monitoring/prometheus/metrics")[1].decode().splitlines()
+        found = [line.removeprefix(name) for line in lines if line.startswith(name)]
+        return float(found[0]) if found else 0.0
+
+    def wait_until_ended(self, model: str, status: str, count: float) -> None:
+        """Returns when so many requests for the model have ended with the status."""
+        until = time.monotonic() + PATIENCE_S
+        while (found := self.ended(model, status)) < count:
+            if time.monotonic() > until:
+                raise AssertionError(f"expected {count} {status}, found {found}")
+            time.sleep(0.05)
 
     def post(self, path: str, body: Any) -> tuple[int, Any]:
         """Status and parsed JSON of a POST."""
@@ -174,4 +198,5 @@ def fails(code: grpc.StatusCode, text: str) -> Iterator[None]:
     """The block's call fails with a code and a text, to the letter."""
     with pytest.raises(grpc.RpcError) as caught:
         yield
-    assert (caught.value.code(), caught.value.details()) == (code, text)
+    received = caught.value.code(), caught.value.details()
+    assert received == (code, text), f"expected {(code, text)}, received {received}"

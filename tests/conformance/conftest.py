@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +16,10 @@ model_config_list {{
     version_labels {{ key: "stable" value: 123 }}
   }}
   config {{ name: "zoo" base_path: "{root}/zoo" model_platform: "tensorflow" }}
-  config {{ name: "tiny" base_path: "{tiny}" model_platform: "tensorflow" }}
+  {more}
 }}
 """
+TINY = 'config {{ name: "tiny" base_path: "{path}" model_platform: "tensorflow" }}'
 
 
 @pytest.fixture(scope="session")
@@ -44,13 +46,17 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, Path]:
 
 @pytest.fixture(scope="session")
 def server(
-    models: Path, shop: tuple[object, Path], tmp_path_factory: pytest.TempPathFactory
+    models: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[object]:
     """A server of `models` and of the tiny shop, with everything switched on that does no harm."""
+    from serving_models import READY_MODELS
     from serving_process import running
 
     folder = tmp_path_factory.mktemp("config")
-    (folder / "models.pbtxt").write_text(CONFIG.format(root=models, tiny=shop[1]))
+    # The shop takes longest to make and to load, and who has models ready does not ask for it.
+    is_tiny = READY_MODELS not in os.environ
+    more = TINY.format(path=request.getfixturevalue("shop")[1]) if is_tiny else ""
+    (folder / "models.pbtxt").write_text(CONFIG.format(root=models, more=more))
     (folder / "monitoring.pbtxt").write_text("prometheus_config { enable: true }")
     with running(
         f"--model_config_file={folder / 'models.pbtxt'}",

@@ -323,6 +323,7 @@ def test_too_many_calls_are_refused_at_once_and_the_rest_answered(server: Server
 
 
 def test_a_cancelled_call_is_not_run(server: Server):
+    before = server.ended("zoo", "CANCELLED")
     first = [server.prediction.Predict.future(WAIT, 120) for _ in range(2)]
     time.sleep(0.5)
     others = [server.prediction.Predict.future(WAIT, 120) for _ in range(6)]
@@ -330,6 +331,8 @@ def test_a_cancelled_call_is_not_run(server: Server):
     for call in others:
         call.cancel()
     assert {call.code() for call in others} == {StatusCode.CANCELLED}
+    # The caller hears of it at once, the server a little later.
+    server.wait_until_ended("zoo", "CANCELLED", before + 6)
     release(server, 2)
     assert [call.code() for call in first] == [StatusCode.OK] * 2
     # If a cancelled one had run, it would wait at the gate on one of two threads for ever.
@@ -403,6 +406,13 @@ ONE = examples(2.0)
             INVALID,
             "Expected scores Tensor of DT_FLOAT. Got: DT_STRING",
         ),
+        ("float_classes", ONE, INVALID, "Expected classes Tensor of DT_STRING. Got: DT_FLOAT"),
+        (
+            "wide_classes",
+            ONE,
+            INVALID,
+            "Tensors class and score should match in dim_size(1). Got 2 vs. 1",
+        ),
         (
             "one_score",
             examples(1.0, 2.0),
@@ -416,7 +426,7 @@ def test_a_classification_that_does_not_fit(server: Server, signature, given, co
         server.prediction.Classify(classification(signature, given))
     assert caught.value.code() == code
     details = caught.value.details()
-    assert details.startswith(text) if text.endswith(": ") else details == text
+    assert (details[: len(text)] if text.endswith(": ") else details) == text
 
 
 @pytest.mark.parametrize(
@@ -454,7 +464,7 @@ def test_a_regression_that_does_not_fit(server: Server, signature, given, code, 
         server.prediction.Regress(regression(signature, given))
     assert caught.value.code() == code
     details = caught.value.details()
-    assert details.startswith(text) if text.endswith(": ") else details == text
+    assert (details[: len(text)] if text.endswith(": ") else details) == text
 
 
 def test_classify_and_regress_want_a_model(server: Server):
@@ -556,6 +566,7 @@ def test_metadata_holds_the_signatures(server: Server):
             StatusCode.NOT_FOUND,
             "Servable not found for request: Latest(m)",
         ),
+        (metadata("", "signature_def"), INVALID, "ModelSpec has no name specified."),
     ],
 )
 def test_metadata_that_cannot_be_had(server: Server, request_, code, text):
@@ -667,6 +678,18 @@ def health(server: Server, service: str) -> int:
 @pytest.mark.parametrize("service", ["", "ModelService", "PredictionService"])
 def test_health_knows_the_services_by_their_short_names(server: Server, service: str):
     assert health(server, service) == 1
+
+
+def test_health_is_watched(server: Server):
+    watch = server.channel.unary_stream(
+        "/grpc.health.v1.Health/Watch",
+        request_serializer=HEALTH["HealthCheckRequest"].SerializeToString,
+        response_deserializer=HEALTH["HealthCheckResponse"].FromString,
+    )
+    for service, status in (("PredictionService", 1), ("tensorflow.serving.ModelService", 3)):
+        answers = watch(HEALTH["HealthCheckRequest"](service=service), 30)
+        assert next(answers).status == status
+        answers.cancel()
 
 
 def test_health_knows_no_other(server: Server):

@@ -17,6 +17,7 @@ from serving_process import ROOT, Server, command, free_port, predict_request, r
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from tfmm import Client, Tls
+from tfmm.serving.grpc_health import _MESSAGES as HEALTH
 
 FAILED = 255
 KINDS_OF_PARALLELISM = ("session", "intra_op", "inter_op")
@@ -42,6 +43,7 @@ def failures(
     (folder / "batching.pbtxt").write_text(
         "max_batch_size { value: 8 } allowed_batch_sizes: 4 allowed_batch_sizes: 6"
     )
+    (folder / "custom.pbtxt").write_text("custom_model_config {}")
     (folder / "broken" / "1").mkdir(parents=True)
     base = f"--model_base_path={half}"
     taken = socket.create_server(("127.0.0.1", 0))
@@ -65,6 +67,8 @@ def failures(
             "--model_name=m", f"--model_base_path={folder / 'broken' / '1'}",
             "--fail_if_no_model_versions_found",
         ],
+        "custom": [f"--model_config_file={folder / 'custom.pbtxt'}"],
+        "tags": [base, "--saved_model_tags=train,tpu", "--max_num_load_retries=0"],
         "taken": [base, f"--port={taken.getsockname()[1]}"],
         "no folder": [str(folder / "nothing")],
     }  # fmt: skip
@@ -130,6 +134,11 @@ def failures(
             "base_path()=a/b",
         ),
         (
+            "custom",
+            "FAILED_PRECONDITION: Cannot transition to requested config. It is only legal to "
+            "transition from one ModelConfigList to another.",
+        ),
+        (
             "empty",
             "NOT_FOUND: Unable to find a numerical version path for servable m at: F/broken/1",
         ),
@@ -143,6 +152,12 @@ def test_a_server_that_cannot_start_says_why_on_stdout(failures, name: str, text
 def test_a_bad_text_proto_is_named_on_stderr(failures):
     _, _, err = failures["bad"]
     assert "Error parsing text-format tensorflow.serving.ModelServerConfig: 1:" in err
+
+
+def test_a_graph_is_chosen_by_its_tags(failures):
+    code, out, _ = failures["tags"]
+    assert code == FAILED
+    assert "Could not find meta graph def matching supplied tags: { train tpu }" in out
 
 
 def test_a_port_that_is_taken_is_an_error(failures):
@@ -212,6 +227,26 @@ def test_a_stop_finishes_the_calls_under_way_and_takes_no_more(tmp_path: Path):
         server.stop()
 
 
+def test_health_says_that_the_server_is_stopping(half: Path):
+    server = Server(
+        f"--model_base_path={half}", "--enable_grpc_healthcheck_service", "--stop_grace_seconds=5"
+    )
+    try:
+        server.wait_until_ready()
+        watch = server.channel.unary_stream(
+            "/grpc.health.v1.Health/Watch",
+            request_serializer=HEALTH["HealthCheckRequest"].SerializeToString,
+            response_deserializer=HEALTH["HealthCheckResponse"].FromString,
+        )
+        answers = watch(HEALTH["HealthCheckRequest"](service="PredictionService"), 60)
+        assert next(answers).status == 1
+        server.process.terminate()
+        assert [answer.status for answer in answers] == [2]
+        assert server.process.wait(120) == 0
+    finally:
+        server.stop()
+
+
 def test_a_call_that_does_not_end_is_cut_off_after_the_grace(tmp_path: Path):
     save_zoo(tmp_path / "zoo" / "1")
     server = Server(
@@ -237,8 +272,8 @@ def test_a_stop_while_it_waits_for_a_first_version(tmp_path: Path):
         while "No versions of servable later found" not in server.log.read_text():
             assert time.monotonic() < until
             time.sleep(0.1)
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", server.port), timeout=1)
+        time.sleep(1)  # who opens a port too early has done so by now
+        assert refuses_connections(server.port)
         server.process.terminate()
         assert server.process.wait(120) == 0
     finally:

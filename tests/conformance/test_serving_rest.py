@@ -14,6 +14,8 @@ import grpc
 import pytest
 from serving_process import Server
 
+from tfmm.serving.status import Code, http_status
+
 HALF, ZOO = "/v1/models/half", "/v1/models/zoo"
 
 
@@ -321,6 +323,36 @@ def test_a_request_that_cannot_be_answered(server: Server, path, body, status, t
     assert error_of(server.post(path, body)) == (status, text)
 
 
+def test_a_type_that_json_has_not_is_not_implemented(server: Server):
+    body = {"signature_name": "types", "inputs": {"b": [True], "c": [1.0], "d": [1.0], "g": [1.0]}}
+    body["inputs"] |= {name: [1.0] for name in ("h",)}
+    body["inputs"] |= {name: [1] for name in ("i8", "i16", "i64", "u8", "u16", "u32", "u64")}
+    assert error_of(server.post(f"{ZOO}:predict", body)) == (
+        501, "Conversion of JSON Value: 1.0 to type: complex64"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (Code.OK, 200),
+        (Code.INVALID_ARGUMENT, 400),
+        (Code.FAILED_PRECONDITION, 400),
+        (Code.OUT_OF_RANGE, 400),
+        (Code.NOT_FOUND, 404),
+        (Code.RESOURCE_EXHAUSTED, 429),
+        (Code.UNIMPLEMENTED, 501),
+        (Code.UNAVAILABLE, 503),
+        (Code.DEADLINE_EXCEEDED, 504),
+        (Code.UNKNOWN, 500),
+        (Code.INTERNAL, 500),
+        (Code.DATA_LOSS, 500),
+    ],
+)
+def test_every_code_has_its_http_status(code: Code, status: int):
+    assert http_status(code) == status
+
+
 def test_a_scalar_can_be_had_in_columns(server: Server):
     body = {"signature_name": "scalar", "inputs": [1.0, 2.0]}
     assert server.post(f"{ZOO}:predict", body) == (200, {"outputs": 3.0})
@@ -423,6 +455,15 @@ def test_status(server: Server):
     assert [one["version"] for one in versions] == ["124", "123"]
 
 
+def test_status_of_a_label(server: Server):
+    versions = json.loads(server.rest("GET", f"{HALF}/labels/stable")[1])["model_version_status"]
+    assert [one["version"] for one in versions] == ["123"]
+    code, content, _ = server.rest("GET", f"{HALF}/labels/zz")
+    assert error_of((code, json.loads(content))) == (
+        400, "Unrecognized servable version label: zz"
+    )  # fmt: skip
+
+
 def test_metadata(server: Server):
     status, content, _ = server.rest("GET", f"{HALF}/labels/stable/metadata")
     assert status == 200
@@ -516,6 +557,15 @@ def test_prometheus_counts_under_the_real_names(server: Server):
     assert grown(f"runtime_latency_count{{{runtime}}}") == 2
     assert grown('request_example_count_total{model="half"}') == 3
     assert grown('request_example_counts_sum{model="half"}') == 3
+
+
+def test_prometheus_times_the_warm_up(server: Server):
+    found = [key for key in samples(server) if "model_warmup_latency_count" in key]
+    assert len(found) == 1  # the tiny shop alone has records
+    assert re.fullmatch(
+        r':tensorflow:serving:model_warmup_latency_count\{model_path="[^"]*/tiny/1",status="OK"\}',
+        found[0],
+    )
 
 
 def test_prometheus_takes_no_names_from_requests(server: Server):

@@ -130,11 +130,13 @@ def test_a_new_version_takes_over_without_a_failed_call(changing: Server, model:
     askers = [threading.Thread(target=ask) for _ in range(4)]
     for asker in askers:
         asker.start()
-    model.publish("three", 2)
-    model.wait_for(v1="END", v2="AVAILABLE")
-    stop.set()
-    for asker in askers:
-        asker.join()
+    try:
+        model.publish("three", 2)
+        model.wait_for(v1="END", v2="AVAILABLE")
+    finally:
+        stop.set()
+        for asker in askers:
+            asker.join()
     assert set(answers) == {3.0, 4.0}
     assert answers == sorted(answers) or len(answers) > 4
     assert model.answer() == 4.0
@@ -195,12 +197,16 @@ def test_a_failed_version_is_tried_anew_when_it_was_away(model: Model):
     model.wait_for(v1="END", v2="AVAILABLE")
 
 
-def test_a_folder_that_vanished_unloads_nothing_and_an_empty_one_all(model: Model):
+def test_a_folder_that_vanished_unloads_nothing_and_an_empty_one_all(
+    changing: Server, model: Model
+):
     model.publish("two", 1)
     model.configure()
     away = model.path.rename(model.path.with_name("away"))
     time.sleep(2.5)
     assert model.answer() == 3.0
+    said = "FileSystemStoragePathSource encountered a filesystem access error: Could not find base"
+    assert f"{said} path {model.path}" in changing.log.read_text()
     model.path.mkdir()
     model.wait_for(v1="END")
     with fails(NOT_FOUND, f"Servable not found for request: Latest({model.name})"):
@@ -410,6 +416,7 @@ def test_a_configuration_file_is_read_again_and_a_bad_one_changes_nothing(
 ):
     shutil.copytree(stock / "two", tmp_path / "a" / "1")
     shutil.copytree(stock / "three", tmp_path / "b" / "1")
+    records(tmp_path / "a" / "1", predict_log(x=["a"]))
 
     def entry(name: str, more: str = "") -> str:
         path = tmp_path / name
@@ -424,7 +431,9 @@ def test_a_configuration_file_is_read_again_and_a_bad_one_changes_nothing(
         "--model_config_file_poll_wait_seconds=1",
         "--allow_version_labels_for_unavailable_models=true",
         "--enable_signature_method_name_check",
+        "--enable_model_warmup=false",
     ) as server:
+        # Its warm-up would fail, and nobody asks for it.
         assert server.predict("a", X, label="stable")["y"] == [3.0]
         write(config, "model_config_list { this is none }")
         time.sleep(1.5)

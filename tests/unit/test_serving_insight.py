@@ -66,3 +66,19 @@ def test_a_manifest_tells_the_age_and_the_size(tmp_path: Path):
     (tmp_path / "assets.extra" / "manifest.json").write_text(json.dumps(manifest))
     rules = ("brand", "min_price", "max_price", "max_per_brand", "in_stock_only")
     assert catalogue_of(tmp_path).rules == rules
+
+
+@pytest.mark.parametrize(
+    ("index", "is_quick"),
+    [
+        ({"kind": "exact", "products": 100_000, "dim": 64}, True),
+        ({"kind": "exact", "products": 1_000_000, "dim": 64}, False),
+        ({"kind": "ivf", "products": 1_000_000, "dim": 64}, True),
+    ],
+)
+def test_threads_share_the_search_of_a_large_catalogue_alone(tmp_path: Path, index, is_quick: bool):
+    (tmp_path / "assets.extra").mkdir()
+    manifest = {"created": "1970-01-01T00:01:00+00:00", "catalogue": {"products": 24}}
+    text = json.dumps(manifest | {"index": index})
+    (tmp_path / "assets.extra" / "manifest.json").write_text(text)
+    assert catalogue_of(tmp_path).is_quick == is_quick

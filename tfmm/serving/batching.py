@@ -1,9 +1,8 @@
 """Merging calls that wait at the same time into one run of the session.
 
-Nobody waits for company: whoever finds a place free takes all that is in the queue, runs it in his
-own thread, and hands the place to the next in line. One client at a time is therefore served as
-without batching, and under load the batches grow by themselves. `batch_timeout_micros` adds the
-real server's wait.
+Nobody waits for company: a thread that is free takes all that is in a queue and runs it. One client
+at a time is therefore served as without batching, and under load the batches grow by themselves.
+`batch_timeout_micros` adds the real server's wait.
 
 A batch that fails is run again in halves until the calls at fault are alone, so that a bad call
 fails by itself. (The real server fails the whole batch, as it does when tensors of one name have
@@ -30,17 +29,37 @@ _TIMES_UP = frozenset({Code.DEADLINE_EXCEEDED, Code.CANCELLED})
 
 
 @dataclass(eq=False)
-class _Task:
+class Task:
+    """A call that waits to be merged, and then what came of it.
+
+    Attributes:
+      run: The call.
+      rows: The size of its batch.
+      is_active: Whether somebody still waits for the answer; asked before it is run.
+      done: Called with the task by the thread that has run it.
+      outputs: Its own rows of the fetched arrays.
+      error: Why there are none.
+      is_over: Whether there was nothing to wait for; `done` is not called then.
+    """
+
     run: Run
     rows: int
     is_active: Callable[[], bool]
+    done: Callable[[Task], None]
     arrived: float = field(default_factory=time.monotonic)
-    # Its thread is woken when it is done, or when it is to lead a batch.
-    wake: threading.Event = field(default_factory=threading.Event)
-    leads: bool = False
-    done: bool = False
     outputs: list[Array] = field(default_factory=list)
     error: ServingError | None = None
+    is_over: bool = False
+
+    def result(self) -> list[Array]:
+        """The outputs.
+
+        Raises:
+          ServingError: There are none.
+        """
+        if self.error is not None:
+            raise self.error
+        return self.outputs
 
     def left_ms(self) -> int:
         """Milliseconds until its deadline; 0 when it has none, less when that has passed."""
@@ -52,18 +71,22 @@ class _Task:
 
 class _Queue:
     def __init__(self) -> None:
-        self.tasks: deque[_Task] = deque()
+        self.tasks: deque[Task] = deque()
         self.rows = 0
+        # Whether a thread has it in hand, and waits for company.
+        self.taken = False
 
 
 class Batcher:
-    """Runs calls of one session, merged where they fit together."""
+    """Runs calls of one session, merged where they fit together, in threads of its own."""
 
     def __init__(self, run: Callable[[Run], list[Array]], options: BatchingOptions) -> None:
         self._run_session = run
         self._options = options
         self._queues: dict[Any, _Queue] = {}
-        self._leaders = 0
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
+        self._closed = False
         self._changed = threading.Condition()
 
     def run(self, run: Run, is_active: Callable[[], bool] = lambda: True) -> list[Array]:
@@ -76,32 +99,49 @@ class Batcher:
         Raises:
           ServingError: The call failed, the queue is full, or its time passed while it waited.
         """
+        finished = threading.Event()
+        task = self.submit(run, is_active, lambda _: finished.set())
+        if task is None:
+            return self._alone(run, is_active)
+        finished.wait()
+        return task.result()
+
+    def submit(
+        self, run: Run, is_active: Callable[[], bool], done: Callable[[Task], None]
+    ) -> Task | None:
+        """Leaves a call to be run, perhaps with others; `done` is called when it has been.
+
+        Returns:
+          Its task, or None for a call that cannot be merged with others, which `run` runs.
+
+        Raises:
+          ServingError: The call is not as it should be, or the queue is full; `done` is not called.
+        """
         try:
             rows = _rows(run)
         except ServingError:
             if self._options.strict:
                 raise
-            return self._run_session(run)
+            return None
         if rows > self._options.largest:
-            return self._large(run, rows, is_active)
-        task = _Task(run, rows, is_active)
-        key = self._key(run)
-        self._enqueue(key, task)
-        while True:
-            if task.leads:
-                self._lead(key, task)
-            if task.done:
-                break
-            task.wake.wait()
-            task.wake.clear()
-        if task.error is not None:
-            raise task.error
-        return task.outputs
+            return None
+        task = Task(run, rows, is_active, done)
+        self._enqueue(self._key(run), task)
+        return task
 
-    def _large(self, run: Run, rows: int, is_active: Callable[[], bool]) -> list[Array]:
+    def close(self) -> None:
+        """Ends the threads; nobody may be waiting."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _alone(self, run: Run, is_active: Callable[[], bool]) -> list[Array]:
         options = self._options
         if not options.strict:
             return self._run_session(run)
+        rows = _rows(run)
         if rows > options.max_batch_size or not options.enable_large_batch_splitting:
             raise invalid(
                 f"Task size {rows} is larger than maximum input batch size {options.max_batch_size}"
@@ -117,16 +157,16 @@ class Batcher:
         """What calls must have in common to be merged."""
         shapes = tuple(
             (name, array.dtype.str, array.ndim if self._pads else array.shape[1:])
-            for name, array in sorted(run.feeds.items())
+            for name, array in run.feeds.items()
         )
-        widths = () if self._options.strict else tuple(run.widths)
+        widths = () if self._options.strict else run.widths
         return shapes, tuple(run.fetches), widths
 
     @property
     def _pads(self) -> bool:
         return self._options.pad_variable_length_inputs
 
-    def _enqueue(self, key: Any, task: _Task) -> None:
+    def _enqueue(self, key: Any, task: Task) -> None:
         options = self._options
         with self._changed:
             queue = self._queues.setdefault(key, _Queue())
@@ -137,55 +177,63 @@ class Batcher:
                 )
             queue.tasks.append(task)
             queue.rows += task.rows
-            if self._leaders < options.num_batch_threads:
-                self._leaders += 1
-                task.leads = True
-            if options.batch_timeout_micros:
+            waiting = sum(not queue.taken for queue in self._queues.values())
+            if waiting > self._idle and len(self._threads) < options.num_batch_threads:
+                thread = threading.Thread(target=self._work, name="batch", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+            elif options.batch_timeout_micros:
                 self._changed.notify_all()
+            else:
+                self._changed.notify()
 
-    def _lead(self, key: Any, leader: _Task) -> None:
-        """Runs one batch of a queue, then leaves the place to the next in line."""
-        batch = self._take(key)
-        try:
-            self._run_living(batch)
-        except Exception as error:
-            _fail(batch, ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}"))
-        finally:
-            self._hand_over(leader)
+    def _work(self) -> None:
+        while batch := self._take():
+            try:
+                self._run_living(batch)
+            except Exception as error:
+                _fail(batch, ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}"))
             for task in batch:
-                task.done = True
-                task.wake.set()
+                task.done(task)
 
-    def _take(self, key: Any) -> list[_Task]:
-        """The oldest calls of a queue that fit into one run; none if another leader took them."""
+    def _take(self) -> list[Task]:
+        """The oldest calls that fit into one run; none at the end."""
         limit, patience = self._options.largest, self._options.batch_timeout_micros / 1e6
         with self._changed:
-            queue = self._queues.get(key, _Queue())
-            while queue.tasks and queue.rows < limit:
+            key = self._longest_waiting()
+            if key is None:
+                return []
+            queue = self._queues[key]
+            queue.taken = True
+            while queue.rows < limit:
                 wait = queue.tasks[0].arrived + patience - time.monotonic()
                 if wait <= 0:
                     break
                 self._changed.wait(wait)
-            batch: list[_Task] = []
-            while queue.tasks and sum(t.rows for t in batch) + queue.tasks[0].rows <= limit:
+            queue.taken = False
+            batch: list[Task] = []
+            rows = 0
+            while queue.tasks and rows + queue.tasks[0].rows <= limit:
+                rows += queue.tasks[0].rows
                 batch.append(queue.tasks.popleft())
-            queue.rows -= sum(task.rows for task in batch)
-            if not queue.tasks and self._queues.get(key) is queue:
+            queue.rows -= rows
+            if not queue.tasks:
                 del self._queues[key]
             return batch
 
-    def _hand_over(self, leader: _Task) -> None:
-        with self._changed:
-            leader.leads = False
-            waiting = [t for queue in self._queues.values() for t in queue.tasks if not t.leads]
-            if not waiting:
-                self._leaders -= 1
-                return
-            successor = min(waiting, key=lambda task: task.arrived)
-            successor.leads = True
-        successor.wake.set()
+    def _longest_waiting(self) -> Any:
+        """The key of the queue whose first call came first, once there is one; None at the end."""
+        while True:
+            free = [(q.tasks[0].arrived, key) for key, q in self._queues.items() if not q.taken]
+            if free:
+                return min(free, key=lambda each: each[0])[1]
+            if self._closed:
+                return None
+            self._idle += 1
+            self._changed.wait()
+            self._idle -= 1
 
-    def _run_living(self, batch: Sequence[_Task]) -> None:
+    def _run_living(self, batch: Sequence[Task]) -> None:
         living = []
         for task in batch:
             if task.left_ms() < 0:
@@ -198,7 +246,7 @@ class Batcher:
         if living:
             self._run_batch(living)
 
-    def _run_batch(self, tasks: Sequence[_Task]) -> None:
+    def _run_batch(self, tasks: Sequence[Task]) -> None:
         """Runs tasks as one; if that fails, as two halves, down to the tasks at fault."""
         try:
             if len(tasks) == 1 and not self._options.strict:
@@ -215,7 +263,7 @@ class Batcher:
             self._run_batch(tasks[:middle])
             self._run_batch(tasks[middle:])
 
-    def _run_merged(self, tasks: Sequence[_Task]) -> None:
+    def _run_merged(self, tasks: Sequence[Task]) -> None:
         rows = sum(task.rows for task in tasks)
         padding = next((n for n in self._options.allowed_batch_sizes if n >= rows), rows) - rows
         feeds = {
@@ -232,7 +280,7 @@ class Batcher:
             start += task.rows
 
 
-def _fail(tasks: Sequence[_Task], error: ServingError) -> None:
+def _fail(tasks: Sequence[Task], error: ServingError) -> None:
     for task in tasks:
         task.error = task.error or error
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tfmm.serving.lifecycle import Load, ServedModel, State, VersionStatus, not_found
+from tfmm.serving.lifecycle import Lease, Load, ServedModel, State, VersionStatus, not_found
 from tfmm.serving.model_config import check_config, no_models
 from tfmm.serving.options import ServerOptions
-from tfmm.serving.servable import Servable
 from tfmm.serving.status import Code, ServingError, invalid
 from tfmm.serving.storage import require_versions, wanted_versions
 
@@ -101,9 +99,8 @@ class ServerCore:
                     continue
                 self._models[model.name].want(wanted)
 
-    @contextlib.contextmanager
-    def use(self, spec: Any) -> Iterator[Servable]:
-        """The version that a ModelSpec means; it lives until the end of the block.
+    def use(self, spec: Any) -> Lease:
+        """The version that a ModelSpec means; it lives until the lease ends.
 
         Raises:
           ServingError: The spec is not whole, or nobody answers to it.
@@ -114,8 +111,7 @@ class ServerCore:
         model = self._models.get(spec.name)
         if model is None:
             raise not_found(spec.name, number)
-        with model.use(number) as servable:
-            yield servable
+        return model.use(number)
 
     def is_known(self, name: str) -> bool:
         """Whether a configuration has ever held a model of that name."""

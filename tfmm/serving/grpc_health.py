@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -28,27 +29,28 @@ class _Health:
     def __init__(self, stopping: threading.Event) -> None:
         self._stopping = stopping
 
-    def check(self, request: Any, context: grpc.ServicerContext) -> Any:
+    async def check(self, request: Any, context: Any) -> Any:
         if request.service not in _SERVICES:
-            context.abort(grpc.StatusCode.NOT_FOUND, "")
+            await context.abort(grpc.StatusCode.NOT_FOUND, "")
         return _MESSAGES["HealthCheckResponse"](status=self._status())
 
-    def watch(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+    async def watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
         known = request.service in _SERVICES
         last = None
-        while context.is_active():
+        while not context.done():
             status = self._status() if known else _SERVICE_UNKNOWN
             if status != last:
                 yield _MESSAGES["HealthCheckResponse"](status=status)
                 last = status
-            if self._stopping.wait(_TICK_S) and last == _NOT_SERVING:
+            if self._stopping.is_set() and status == last != _SERVING:
                 return
+            await asyncio.sleep(_TICK_S)
 
     def _status(self) -> int:
         return _NOT_SERVING if self._stopping.is_set() else _SERVING
 
 
-def add_to(server: grpc.Server, stopping: threading.Event) -> None:
+def add_to(server: Any, stopping: threading.Event) -> None:
     """Adds the service; it says NOT_SERVING from `stopping` on."""
     health = _Health(stopping)
     codec = {

@@ -17,6 +17,7 @@ import tensorflow as tf
 from tensorflow.python.profiler.internal import _pywrap_profiler
 
 from tfmm.serving.declared import declare
+from tfmm.serving.grpc_threads import ThreadContext, Threads
 
 _PACKAGE = "tensorflow"
 _MESSAGES = declare(
@@ -56,7 +57,7 @@ class _Profiler:
         self._session_id = ""
         self._end = threading.Event()
 
-    def profile(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def profile(self, request: Any, context: ThreadContext) -> Any:
         duration_ms = request.opts.duration_ms or request.duration_ms
         if duration_ms > _MAX_DURATION_MS:
             context.abort(
@@ -78,7 +79,7 @@ class _Profiler:
         response.tool_data.add(name=_TOOL, data=trace)
         return response
 
-    def _trace(self, options: Any, seconds: float, context: grpc.ServicerContext) -> bytes:
+    def _trace(self, options: Any, seconds: float, context: ThreadContext) -> bytes:
         session = _pywrap_profiler.ProfilerSession()
         with tempfile.TemporaryDirectory() as folder:
             session.start(
@@ -98,23 +99,23 @@ class _Profiler:
             (file,) = Path(folder).glob(f"**/*.{_TOOL}")
             return file.read_bytes()
 
-    def terminate(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def terminate(self, request: Any, context: ThreadContext) -> Any:
         del context
         if request.session_id == self._session_id:
             self._end.set()
         return _MESSAGES["TerminateResponse"]()
 
-    def monitor(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def monitor(self, request: Any, context: ThreadContext) -> Any:
         del request
         context.abort(grpc.StatusCode.UNIMPLEMENTED, "unimplemented.")
 
 
-def add_to(server: grpc.Server) -> None:
+def add_to(server: Any, threads: Threads) -> None:
     """Adds the service."""
     profiler = _Profiler()
     methods = {
         name: grpc.unary_unary_rpc_method_handler(
-            function,
+            threads.unary(function),
             request_deserializer=_MESSAGES[f"{name}Request"].FromString,
             response_serializer=_MESSAGES[f"{name}Response"].SerializeToString,
         )

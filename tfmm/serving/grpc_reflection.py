@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -83,9 +83,9 @@ class _Reflection:
         self._services = {name: _service_file(name) for name in _FILES}
         self._services[_SERVICE] = _own_file()
 
-    def answer(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+    async def answer(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         del context
-        for request in requests:
+        async for request in requests:
             response = _MESSAGES["ServerReflectionResponse"](
                 valid_host=request.host, original_request=request
             )
@@ -137,7 +137,7 @@ class _Reflection:
         return [each.SerializeToString() for each in found.values()]
 
 
-def add_to(server: grpc.Server) -> None:
+def add_to(server: Any) -> None:
     """Adds the service."""
     handler = grpc.stream_stream_rpc_method_handler(
         _Reflection().answer,

@@ -21,7 +21,7 @@ from tensorflow_serving.apis import (
 from tfmm.serving import examples
 from tfmm.serving.core import ServerCore
 from tfmm.serving.lifecycle import VersionStatus
-from tfmm.serving.predict import predict
+from tfmm.serving.predict import API, answer, ask, predict
 from tfmm.serving.servable import Call
 from tfmm.serving.status import Code, ServingError, invalid
 
@@ -41,6 +41,38 @@ class Handlers:
     ) -> predict_pb2.PredictResponse:
         """PredictionService.Predict."""
         return self._answer(predict, request, call)
+
+    def submit_predict(
+        self, request: predict_pb2.PredictRequest, call: Call, done: Callable[[], None]
+    ) -> tuple[Callable[[], predict_pb2.PredictResponse], bool] | None:
+        """PredictionService.Predict without waiting: `done` is called when it has been run.
+
+        Returns:
+          What then gives the response, or raises a ServingError, and whether there is nothing to
+          wait for; None for a call that only `predict` can answer. In both cases `done` is not
+          called.
+
+        Raises:
+          ServingError: The call was refused, and `done` is not called.
+        """
+        _require_spec(request)
+        lease = self._core.use(request.model_spec)
+        servable, task = lease.servable, None
+
+        def finished() -> None:
+            lease.end()
+            done()
+
+        try:
+            if servable.merges:
+                asked = ask(servable, request, self._checked(call))
+                task = servable.submit(asked.run, call, finished, api=API)
+        finally:
+            if task is None or task.is_over:
+                lease.end()
+        if task is None:
+            return None
+        return lambda: answer(servable, request, asked, task.result()), task.is_over
 
     def classify(
         self, request: classification_pb2.ClassificationRequest, call: Call

@@ -21,6 +21,8 @@ _MODALITIES = {
     "product_id": "product",
 }
 _HITS = "product_id"
+# One core compares them in some four milliseconds.
+_QUICK_NUMBERS = 2**23
 _HIGHEST = float(np.finfo(np.float32).max)
 
 
@@ -100,11 +102,18 @@ class Catalogue:
       created: When it was exported, in seconds since 1970.
       products: How many it holds.
       rules: Names of the inputs that restrict the hits.
+      numbers: Of the vectors that a query compares itself with, where it does so with all.
     """
 
     created: float
     products: int
     rules: tuple[str, ...] = ()
+    numbers: int = 0
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether a search is over so soon that threads had better not share it."""
+        return self.numbers <= _QUICK_NUMBERS
 
 
 def catalogue_of(version: Path) -> Catalogue | None:
@@ -116,6 +125,9 @@ def catalogue_of(version: Path) -> Catalogue | None:
         bounds = [f"{end}_{name}" for name in columns.get("ranges", ()) for end in ("min", "max")]
         limits = [f"max_per_{name}" for name in columns.get("facets", ())]
         rules = (*columns.get("facets", ()), *bounds, *limits, "in_stock_only")
-        return Catalogue(created, int(manifest["catalogue"]["products"]), rules)
+        index = manifest.get("index", {})
+        searched = index.get("kind") == "exact" or index.get("brute_force")
+        numbers = index["products"] * index["dim"] if searched else 0
+        return Catalogue(created, int(manifest["catalogue"]["products"]), rules, numbers)
     except (AttributeError, KeyError, TypeError, ValueError, TfmmError):
         return None

@@ -7,11 +7,11 @@ alone.
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -54,6 +54,24 @@ class VersionStatus:
     error: ServingError | None
 
 
+class Lease:
+    """A version in use, which is not dropped before the lease ends, once.
+
+    Attributes:
+      servable: The version.
+    """
+
+    def __init__(self, servable: Servable, end: Callable[[], None]) -> None:
+        self.servable = servable
+        self.end = end
+
+    def __enter__(self) -> Servable:
+        return self.servable
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+
 class ServedModel:
     """One model, and the thread that loads and drops its versions while there are such."""
 
@@ -79,9 +97,8 @@ class ServedModel:
             self._changed.notify_all()
             self._see_to_it()
 
-    @contextlib.contextmanager
-    def use(self, number: int | None) -> Iterator[Servable]:
-        """The newest available version, or a certain one; it lives until the end of the block.
+    def use(self, number: int | None) -> Lease:
+        """The newest available version, or a certain one; it lives until the lease ends.
 
         Raises:
           ServingError: It is not available.
@@ -92,13 +109,13 @@ class ServedModel:
             if version is None or version.servable is None:
                 raise not_found(self.name, number)
             version.calls += 1
-        try:
-            yield version.servable
-        finally:
-            with self._changed:
-                version.calls -= 1
-                if not version.calls and version.state == State.UNLOADING:
-                    self._changed.notify_all()
+            return Lease(version.servable, functools.partial(self._leave, version))
+
+    def _leave(self, version: _Version) -> None:
+        with self._changed:
+            version.calls -= 1
+            if not version.calls and version.state == State.UNLOADING:
+                self._changed.notify_all()
 
     def statuses(self) -> list[VersionStatus]:
         """All versions ever seen, newest first."""

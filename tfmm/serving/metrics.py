@@ -90,6 +90,7 @@ class Metrics:
         self._holding = _Counter(("model_name", "modality"))
         self._wanted = _Counter(("model_name",))
         self._filtered = _Counter(("model_name",))
+        self._repeated = _Counter(("model_name",))
         self._catalogues: dict[tuple[str, ...], Catalogue] = {}
 
     def answered(self, model: str, status: str) -> None:
@@ -130,6 +131,11 @@ class Metrics:
             for modality, count in queries.holding.items():
                 self._holding.add((model, modality), count)
 
+    def repeated(self, model: str) -> None:
+        """A call was answered with what an equal one was answered before."""
+        with self._lock:
+            self._repeated.add((model,))
+
     def loaded(self, model: str, version: int, catalogue: Catalogue) -> None:
         """A version of a tfmm model is in memory."""
         with self._lock:
@@ -166,6 +172,7 @@ class Metrics:
             *_gauge("tfmm_catalogue_products", {key: c.products for key, c in catalogues}),
             *_gauge("tfmm_index_age_seconds", {key: now - c.created for key, c in catalogues}),
             *self._filtered.lines("tfmm_hits_filtered_out_total"),
+            *self._repeated.lines("tfmm_replies_from_memory_total"),
             *self._wanted.lines("tfmm_hits_wanted_under_rules_total"),
             *self._queries.lines("tfmm_queries_total"),
             *self._holding.lines("tfmm_queries_with_modality_total"),

@@ -50,6 +50,9 @@ class ServerOptions:
     enable_per_model_batching_parameters: bool = _flag(
         False, "Read batching_params.pbtxt from each version's folder."
     )
+    reply_cache_mb: int = _flag(
+        32, "tfmm: memory for what a version of tfmm's own answered lately; 0 for none."
+    )
     allow_version_labels_for_unavailable_models: bool = _flag(
         False, "Allow new labels for versions that are not loaded, as at the first start."
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tensorflow_serving.apis import predict_pb2
@@ -12,9 +13,27 @@ from tfmm.serving.session import Run
 from tfmm.serving.status import Code, ServingError, invalid
 from tfmm.serving.tensors import Array, to_array, to_proto
 
+API = "Predict"
 _METHODS = [f"tensorflow/serving/{name}" for name in ("predict", "classify", "regress")]
 # Inputs of tfmm's signatures that set the width of a reply.
 _WIDTH_INPUTS = ("k",)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that fits a signature.
+
+    Attributes:
+      signature: Its name, as the reply says it.
+      run: What it wants of the session.
+      aliases: Of the outputs, in the order of the run's fetches.
+      given: What the request gives, by input.
+    """
+
+    signature: str
+    run: Run
+    aliases: Sequence[str]
+    given: Mapping[str, Array]
 
 
 def predict(
@@ -24,6 +43,17 @@ def predict(
 
     Raises:
       ServingError: The request does not fit the signature, or the run failed.
+    """
+    asked = ask(servable, request, call)
+    outputs = servable.run(asked.run, call, api=API)
+    return answer(servable, request, asked, outputs, is_warmup=call.is_warmup)
+
+
+def ask(servable: Servable, request: predict_pb2.PredictRequest, call: Call) -> Asked:
+    """Reads a request.
+
+    Raises:
+      ServingError: It does not fit the signature.
     """
     name = request.model_spec.signature_name or DEFAULT_SIGNATURE
     if name not in servable.prepared:
@@ -35,6 +65,8 @@ def predict(
             "Expected prediction signature method_name to be one of "
             f"{{{', '.join(_METHODS)}}}. Was: {signature.method}",
         )
+    if signature.narrower:
+        signature = signature.narrower.get(frozenset(request.inputs), signature)
     values = _values(signature, request.inputs)
     aliases = _aliases(signature, request.output_filter)
     run = Run(
@@ -43,15 +75,29 @@ def predict(
         timeout_ms=call.timeout_ms,
         widths=tuple(values[alias].tobytes() for alias in _WIDTH_INPUTS if alias in values),
     )
-    outputs = servable.run(run, call, api="Predict")
-    if not call.is_warmup:
-        given = {alias: values[alias] for alias in request.inputs}
-        servable.count(given, dict(zip(aliases, outputs, strict=True)))
+    return Asked(name, run, aliases, {alias: values[alias] for alias in request.inputs})
+
+
+def answer(
+    servable: Servable,
+    request: predict_pb2.PredictRequest,
+    asked: Asked,
+    outputs: Sequence[Array],
+    *,
+    is_warmup: bool = False,
+) -> predict_pb2.PredictResponse:
+    """Writes what a request's run gave into a reply, and counts it.
+
+    Raises:
+      ServingError: An output is of a type that cannot be sent.
+    """
+    if not is_warmup:
+        servable.count(asked.given, dict(zip(asked.aliases, outputs, strict=True)))
     response = predict_pb2.PredictResponse()
     response.model_spec.name = request.model_spec.name
     response.model_spec.version.value = servable.version
-    response.model_spec.signature_name = name
-    for alias, array in zip(aliases, outputs, strict=True):
+    response.model_spec.signature_name = asked.signature
+    for alias, array in zip(asked.aliases, outputs, strict=True):
         try:
             to_proto(array, response.outputs[alias])
         except ValueError as error:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from tfmm.artifacts import MANIFEST
-from tfmm.serving.batching import Batcher
+from tfmm.contract import SIGNATURE_OF
+from tfmm.serving.batching import Batcher, Task
 from tfmm.serving.batching_options import AUTOMATIC, BatchingOptions, batching_options
 from tfmm.serving.insight import catalogue_of, queries_of
 from tfmm.serving.metrics import Metrics
+from tfmm.serving.replies import Replies, key_of
 from tfmm.serving.session import Run, Session
 from tfmm.serving.settings import Settings
 from tfmm.serving.status import Code, ServingError, invalid
@@ -21,6 +23,7 @@ from tfmm.serving.tensors import Array, to_array
 from tfmm.serving.text_protos import read_text_proto
 
 DEFAULT_SIGNATURE = "serving_default"
+_WIDE = frozenset({DEFAULT_SIGNATURE, "search"})
 _PER_MODEL_BATCHING = "batching_params.pbtxt"
 
 
@@ -49,12 +52,15 @@ class Prepared:
       inputs: Name of the tensor in the graph by alias, sorted; so are `outputs`.
       defaults: Values of the inputs that a request may leave out.
       method: Its method_name.
+      narrower: Signatures that answer the same when a request holds all of their inputs and no
+        others, by the names of these.
     """
 
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
     defaults: Mapping[str, Array]
     method: str
+    narrower: Mapping[frozenset[str], Prepared] = field(default_factory=dict)
 
     @classmethod
     def of(cls, signature: meta_graph_pb2.SignatureDef) -> Prepared:
@@ -89,15 +95,19 @@ class Servable:
         self.name, self.version, self.path = name, version, path
         self.metrics = metrics
         batching = _batching(path, settings)
-        self._session = Session(path, settings.options)
+        self._catalogue = catalogue_of(path)
+        is_small = self._catalogue is not None and self._catalogue.is_quick
+        self._session = Session(path, settings.options, is_small=is_small)
         self.signatures = self._session.signatures
         try:
-            self.prepared = {key: Prepared.of(value) for key, value in self.signatures.items()}
+            prepared = {key: Prepared.of(value) for key, value in self.signatures.items()}
         except ValueError as error:
             self._session.close()
             raise invalid(f"{path}: a signature's default has no value: {error}") from error
+        self.prepared = _with_narrower(prepared) if self._catalogue else prepared
         self._batcher = Batcher(self._session.run, batching) if batching else None
-        self._catalogue = catalogue_of(path)
+        most_mb = settings.options.reply_cache_mb if self._catalogue else 0
+        self._replies = Replies(most_mb * 2**20) if most_mb > 0 else None
         if self._catalogue is not None:
             metrics.loaded(name, version, self._catalogue)
 
@@ -108,14 +118,60 @@ class Servable:
           ServingError: It failed, or nobody waits for it any more.
         """
         start = time.perf_counter()
+        key, kept = self._kept(run, call)
+        if kept is not None:
+            return kept
         if self._batcher is not None:
             arrays = self._batcher.run(run, call.is_active)
         elif call.is_active():
             arrays = self._session.run(run)
         else:
             raise ServingError(Code.CANCELLED, "Call was cancelled")
+        self._keep(key, arrays)
         self.metrics.ran(self.name, api, time.perf_counter() - start)
         return arrays
+
+    def _kept(self, run: Run, call: Call) -> tuple[Hashable | None, list[Array] | None]:
+        """The key to keep a run's outputs under, and the outputs if they are there."""
+        if self._replies is None or call.is_warmup:
+            return None, None
+        key = key_of(run)
+        kept = None if key is None else self._replies.find(key)
+        if kept is not None:
+            self.metrics.repeated(self.name)
+        return key, kept
+
+    def _keep(self, key: Hashable | None, arrays: Sequence[Array]) -> None:
+        if self._replies is not None and key is not None:
+            self._replies.keep(key, arrays)
+
+    @property
+    def merges(self) -> bool:
+        """Whether calls may be merged at all."""
+        return self._batcher is not None
+
+    def submit(self, run: Run, call: Call, done: Callable[[], None], *, api: str) -> Task | None:
+        """Leaves a run to a thread that merges it with others, and calls `done` in the end.
+
+        Returns:
+          The task that will hold its outputs, or holds them already; None for what only `run` can
+          run.
+
+        Raises:
+          ServingError: The call is not as it should be, or too many wait; `done` is not called.
+        """
+        start = time.perf_counter()
+        key, kept = self._kept(run, call)
+        if kept is not None:
+            return Task(run, 0, call.is_active, lambda _: done(), outputs=kept, is_over=True)
+
+        def finished(task: Task) -> None:
+            if task.error is None:
+                self._keep(key, task.outputs)
+            self.metrics.ran(self.name, api, time.perf_counter() - start)
+            done()
+
+        return self._batcher.submit(run, call.is_active, finished) if self._batcher else None
 
     def count(self, given: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         """Counts the queries of a call, if this is one of tfmm's own models."""
@@ -128,7 +184,29 @@ class Servable:
     def close(self) -> None:
         """Gives its memory back; no call may be under way."""
         self.metrics.dropped(self.name, self.version)
+        if self._batcher is not None:
+            self._batcher.close()
         self._session.close()
+
+
+def _with_narrower(prepared: Mapping[str, Prepared]) -> dict[str, Prepared]:
+    """A tfmm model's signatures, the wide ones with those that do a part of their work.
+
+    The wide signature looks whether there is a photo, a history, a rule; for words alone that
+    takes longer than to find products for them.
+    """
+    made = dict(prepared)
+    for name in _WIDE.intersection(made):
+        wide = made[name]
+        narrow = {
+            frozenset([modality]): made[own]
+            for modality, own in SIGNATURE_OF.items()
+            if own in made
+            and list(made[own].inputs) == [modality]
+            and made[own].outputs.keys() == wide.outputs.keys()
+        }
+        made[name] = replace(wide, narrower=narrow)
+    return made
 
 
 def _batching(path: Path, settings: Settings) -> BatchingOptions | None:

@@ -6,31 +6,24 @@ import functools
 import logging
 import threading
 import time
-from concurrent import futures
 from pathlib import Path
 
-import grpc
-from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
-
 from tfmm.artifacts import register_ops_beforehand
-from tfmm.serving import grpc_health, grpc_profiler, grpc_reflection
 from tfmm.serving.core import ServerCore
-from tfmm.serving.grpc_services import ModelService, PredictionService
+from tfmm.serving.grpc_server import GrpcServer
 from tfmm.serving.handlers import Handlers
 from tfmm.serving.http_server import HttpServer
 from tfmm.serving.metrics import Metrics
 from tfmm.serving.rest import RestApi
 from tfmm.serving.servable import Servable
 from tfmm.serving.settings import Settings, read_models
-from tfmm.serving.status import ServingError, invalid
+from tfmm.serving.status import ServingError
 from tfmm.serving.warmup import warm_up
 
 _LOG = logging.getLogger(__name__)
 # What is idle is closed in any case.
 _CLOSING_S = 5.0
 _LOOKING_S = 0.2
-_WAITING_PER_THREAD = 5
-_INT32_MAX = 2**31 - 1
 
 
 class ModelServer:
@@ -42,7 +35,7 @@ class ModelServer:
         self._stopping = threading.Event()
         self._core = ServerCore(options, self._load)
         self._metrics = Metrics(self._core.is_known)
-        self._grpc: grpc.Server | None = None
+        self._grpc: GrpcServer | None = None
         self._http: HttpServer | None = None
 
     def start(self) -> None:
@@ -56,7 +49,9 @@ class ModelServer:
         handlers = Handlers(
             self._core, check_method=self._options.enable_signature_method_name_check
         )
-        self._grpc = self._start_grpc(handlers)
+        server = GrpcServer(self._settings, handlers, self._metrics, self._stopping)
+        server.start()
+        self._grpc = server
         self._http = self._start_rest(handlers)
         if self._options.model_config_file and self._options.model_config_file_poll_wait_seconds:
             threading.Thread(target=self._reread_config, name="config", daemon=True).start()
@@ -81,11 +76,12 @@ class ModelServer:
             pass
         _LOG.info("Stopping: calls under way are finished first")
         end = time.monotonic() + max(0, self._options.stop_grace_seconds)
-        ended = self._grpc.stop(end - time.monotonic()) if self._grpc else None
+        if self._grpc:
+            self._grpc.stop_soon(end - time.monotonic())
         if self._http:
             self._http.stop(end - time.monotonic())
-        if ended:
-            ended.wait()
+        if self._grpc:
+            self._grpc.join()
         return self._core.stop(max(end, time.monotonic() + _CLOSING_S))
 
     def _load(self, name: str, version: int, path: Path) -> Servable:
@@ -97,42 +93,6 @@ class ModelServer:
             servable.close()
             raise
         return servable
-
-    def _start_grpc(self, handlers: Handlers) -> grpc.Server:
-        options = self._options
-        threads = max(1, options.grpc_max_threads)
-        server = grpc.server(
-            futures.ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
-            options=_channel_options(options.grpc_channel_arguments),
-            maximum_concurrent_rpcs=threads * _WAITING_PER_THREAD,
-        )
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictionService(handlers, self._metrics), server
-        )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(handlers), server)
-        grpc_reflection.add_to(server)
-        if options.enable_profiler:
-            grpc_profiler.add_to(server)
-        if options.enable_grpc_healthcheck_service:
-            grpc_health.add_to(server, self._stopping)
-        addresses = [f"0.0.0.0:{options.port}"] if options.port else []
-        if options.grpc_socket_path:
-            addresses.append(f"unix:{options.grpc_socket_path}")
-        for address in addresses:
-            self._bind(server, address)
-            _LOG.info("Running gRPC ModelServer at %s ...", address)
-        server.start()
-        return server
-
-    def _bind(self, server: grpc.Server, address: str) -> None:
-        secure = self._settings.credentials is not None and not address.startswith("unix:")
-        try:
-            if secure:
-                server.add_secure_port(address, self._settings.credentials)
-            else:
-                server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise invalid(f"Failed to BuildAndStart gRPC server at {address}: {error}") from error
 
     def _start_rest(self, handlers: Handlers) -> HttpServer | None:
         options = self._options
@@ -184,16 +144,3 @@ def _stamp(file: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return stat.st_mtime_ns, stat.st_size
-
-
-def _channel_options(arguments: str) -> list[tuple[str, int | str]]:
-    """Options of gRPC, later ones over earlier ones; numbers are passed as numbers."""
-    options: dict[str, int | str] = {
-        "grpc.max_receive_message_length": _INT32_MAX,
-        "grpc.max_send_message_length": -1,
-        "grpc.so_reuseport": 0,
-    }
-    for pair in filter(None, arguments.split(",")):
-        key, _, value = pair.partition("=")
-        options[key] = int(value) if value.lstrip("-").isdecimal() else value
-    return list(options.items())

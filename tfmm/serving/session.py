@@ -22,6 +22,7 @@ from tfmm.serving.tensors import Array
 
 _INFINITE = 0
 _MAX_TIMEOUT_MS = 2**31 - 1
+_CALLERS_THREAD = -1
 
 
 @dataclass(frozen=True)
@@ -53,17 +54,37 @@ class Session:
       signatures: SignatureDef by name, with `__saved_model_init_op`.
     """
 
-    def __init__(self, path: Path, options: ServerOptions) -> None:
+    def __init__(
+        self,
+        path: Path,
+        options: ServerOptions,
+        *,
+        is_small: bool = False,
+        is_optimised: bool = True,
+    ) -> None:
         """Loads a version.
+
+        Args:
+          path: Its folder.
+          options: The flags.
+          is_small: Whether a run takes milliseconds, of operations that take microseconds. It is
+            then done by the thread that asks for it, from the first to the last, unless the flags
+            say how many threads there are to be: to share such work takes longer than to do it.
+          is_optimised: Whether graphs are optimised when they are first run, which takes seconds
+            and pays for a server, not for a few questions.
 
         Raises:
           ServingError: It cannot be loaded.
         """
         tags = [tag for tag in options.saved_model_tags.split(",") if tag]
+        given = options.tensorflow_session_parallelism or options.tensorflow_inter_op_parallelism
+        self._in_callers_thread = is_small and not given
+        config = _config(options, is_small=is_small)
+        config.graph_options.rewrite_options.disable_meta_optimizer = not is_optimised
         self._graph = tf.Graph()
         self._outputs: dict[str, Any] = {}
         with self._graph.as_default():
-            self._session = tf.compat.v1.Session(graph=self._graph, config=_config(options))
+            self._session = tf.compat.v1.Session(graph=self._graph, config=config)
         try:
             if (path / "saved_model.pb").is_file():
                 register_ops(path)
@@ -82,7 +103,7 @@ class Session:
         """
         feeds = {self._output(name): array for name, array in run.feeds.items()}
         fetches = [self._output(name) for name in run.fetches]
-        options = _run_options(run.timeout_ms)
+        options = _run_options(run.timeout_ms, in_callers_thread=self._in_callers_thread)
         try:
             return pywrap_tf_session.TF_SessionRun_wrapper(
                 self._session._session, options, feeds, fetches, [], None
@@ -123,10 +144,12 @@ def _return_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _config(options: ServerOptions) -> Any:
+def _config(options: ServerOptions, *, is_small: bool) -> Any:
     both = options.tensorflow_session_parallelism
     config = tf.compat.v1.ConfigProto(
-        intra_op_parallelism_threads=options.tensorflow_intra_op_parallelism or both,
+        intra_op_parallelism_threads=options.tensorflow_intra_op_parallelism
+        or both
+        or int(is_small),
         inter_op_parallelism_threads=options.tensorflow_inter_op_parallelism or both,
     )
     share = options.per_process_gpu_memory_fraction
@@ -135,11 +158,14 @@ def _config(options: ServerOptions) -> Any:
     return config
 
 
-def _run_options(timeout_ms: int) -> Any:
-    """A TF_Buffer with RunOptions, which the caller deletes, or None without a time limit."""
-    if timeout_ms <= _INFINITE:
+def _run_options(timeout_ms: int, *, in_callers_thread: bool) -> Any:
+    """A TF_Buffer with RunOptions, which the caller deletes, or None where all is as usual."""
+    if timeout_ms <= _INFINITE and not in_callers_thread:
         return None
-    options = tf.compat.v1.RunOptions(timeout_in_ms=min(timeout_ms, _MAX_TIMEOUT_MS))
+    options = tf.compat.v1.RunOptions(
+        timeout_in_ms=min(max(timeout_ms, _INFINITE), _MAX_TIMEOUT_MS),
+        inter_op_thread_pool=_CALLERS_THREAD if in_callers_thread else 0,
+    )
     return pywrap_tf_session.TF_NewBufferFromString(options.SerializeToString())
 
 
@@ -154,7 +180,10 @@ def _load_error(path: Path, tags: Sequence[str], error: Exception) -> ServingErr
     if isinstance(error, RuntimeError) and "MetaGraphDef" in str(error):
         wanted = " ".join(tags)
         return ServingError(
-            Code.NOT_FOUND, f"Could not find meta graph def matching supplied tags: {{ {wanted} }}"
+            Code.NOT_FOUND,
+            f"Could not find meta graph def matching supplied tags: {{ {wanted} }}. To inspect "
+            "available tag-sets in the SavedModel, please use the SavedModel CLI: "
+            "`saved_model_cli`",
         )
     if isinstance(error, TfmmError):
         return ServingError(Code.FAILED_PRECONDITION, str(error))

@@ -40,6 +40,8 @@ def serve(saved_model: Path | None, options: ServerOptions) -> int:
         settings = read_settings(options)
     except ServingError as error:
         return _could_not_start(error)
+    # Sessions share the threads of the first one otherwise, and as many as that wants.
+    os.environ.setdefault("TF_OVERRIDE_GLOBAL_THREADPOOL", "1")
     # TensorFlow loads only now that the flags are known to be good.
     from tfmm.serving.server import ModelServer  # noqa: PLC0415
 
