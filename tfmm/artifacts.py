@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import importlib
 import json
 import os
@@ -87,10 +88,17 @@ def staging(model: Path) -> Iterator[Path]:
         os.close(mine)
 
 
-def publish(staged: Path) -> Path:
+def publish(staged: Path, *, newest: int | None = None) -> Path:
     """Renames a folder of `staging` to the model's next version, and returns that.
 
     Everything is on the disk before the name is.
+
+    Args:
+      staged: The folder.
+      newest: What has to be the newest version still; None for any.
+
+    Raises:
+      TfmmError: There is another by now, whose changes would be lost.
     """
     for path in sorted(staged.rglob("*")):
         _flush(path)
@@ -98,6 +106,10 @@ def publish(staged: Path) -> Path:
     model = staged.parent
     with _locked(model):
         taken = [int(path.name) for path in model.iterdir() if path.name.isdecimal()]
+        if newest is not None and max(taken, default=0) != newest:
+            raise TfmmError(
+                f"{model}: expected version {newest} to be the newest still, found {max(taken)}"
+            )
         version = model / str(max(taken, default=0) + 1)
         staged.rename(version)
         _flush(model)
@@ -181,6 +193,10 @@ class Signature:
         Raises:
           TfmmError: An input is unknown, missing, or refused by the model.
         """
+        return {name: value.numpy() for name, value in self.tensors(**given).items()}
+
+    def tensors(self, **given: Any) -> dict[str, tf.Tensor]:
+        """The same without the copy into NumPy, which takes an object for each string."""
         for name in given:
             if name not in self.inputs:
                 known = ", ".join(sorted(self.inputs))
@@ -192,10 +208,9 @@ class Signature:
                 raise TfmmError(f"{self.name}: expected input {name}, which has no default")
             fed[name] = _tensor(name, value, spec)
         try:
-            answer = self._function(**fed)
+            return dict(self._function(**fed))
         except tf.errors.InvalidArgumentError as error:
             raise TfmmError(sentence_of(str(error.message))) from error
-        return {name: value.numpy() for name, value in answer.items()}
 
 
 class LoadedModel:
@@ -278,6 +293,30 @@ def signature_specs(path: Path) -> dict[str, dict[str, InputSpec]]:
         for name, definition in sorted(definitions.items())
         if not name.startswith("__")
     }
+
+
+def output_types(path: Path) -> dict[str, dict[str, tf.DType]]:
+    """Types of each signature's outputs, of a SavedModel which is not loaded for it."""
+    definitions = _graph_of(latest_version(path)).signature_def
+    return {
+        name: {key: tf.as_dtype(info.dtype) for key, info in sorted(one.outputs.items())}
+        for name, one in sorted(definitions.items())
+        if not name.startswith("__")
+    }
+
+
+def identity_of(version: Path) -> dict[str, Any]:
+    """Which model a version folder holds: its names, and a digest of its graph and variables.
+
+    The digest is that of the graph, the manifest and the table of the variables' checksums, so that
+    it costs nothing to take of a large model.
+    """
+    digest = hashlib.sha256()
+    for part in (_MODEL, MANIFEST, Path("variables", "variables.index")):
+        content = (version / part).read_bytes() if (version / part).is_file() else b""
+        digest.update(len(content).to_bytes(8, "little") + content)
+    whole = version.resolve()
+    return {"name": whole.parent.name, "version": whole.name, "digest": digest.hexdigest()}
 
 
 def _inputs(definition: Any) -> dict[str, InputSpec]:

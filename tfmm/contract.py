@@ -13,6 +13,9 @@ SIGNATURE_OF: Mapping[str, str] = {
 }
 """The signature that a model has for each modality that it reads of a query."""
 
+PRODUCT_IDS_FILE, LOG_IDS_FILE = "product_ids.txt", "log_ids.txt"
+"""Assets of a version: the ids of its catalogue in order, and those that its log knows."""
+
 RATE_HZ = 16_000
 """Rate of the sounds that are stored and that towers hear."""
 

@@ -34,6 +34,10 @@ def decode(*contents):
     return decode_16(tf.constant(contents)).numpy().astype(int)
 
 
+def read(contents):
+    return np.asarray(Image.open(io.BytesIO(contents)).convert("RGB"))
+
+
 def fitted(pixels, size=16):
     """The oracle: Pillow's triangle filter, which antialiases too, on a white frame."""
     image = Image.fromarray(pixels)
@@ -53,6 +57,13 @@ def test_a_photo_is_resized_with_antialiasing_and_framed_in_white(kind, toleranc
         read = np.asarray(Image.open(io.BytesIO(contents)).convert("RGB"))
         (made,) = decode(contents)
         np.testing.assert_allclose(made, fitted(read), atol=tolerance)
+
+
+@pytest.mark.parametrize(("height", "width"), [(63, 64), (90, 70), (100, 30), (800, 4), (17, 500)])
+def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same(height, width):
+    contents = encoded(photo(height, width), "JPEG")
+    (made,) = decode(contents)
+    np.testing.assert_allclose(made, decode(encoded(read(contents), "PNG"))[0], atol=6)
 
 
 def test_fine_stripes_become_grey_and_no_pattern():
@@ -127,6 +138,11 @@ def test_a_batch_decodes_as_its_photos_do_alone():
         encoded(photo(*size), kind)
         for size, kind in (((9, 30), "PNG"), ((50, 50), "JPEG"), ((20, 3), "BMP"), ((4, 4), "GIF"))
     ]
+    np.testing.assert_array_equal(decode(*files), np.concatenate([decode(f) for f in files]))
+
+
+def test_many_large_photos_decode_as_they_do_alone():
+    files = [encoded(photo(90, 100), kind) for kind in ("PNG", "JPEG", "BMP")]
     np.testing.assert_array_equal(decode(*files), np.concatenate([decode(f) for f in files]))
 
 

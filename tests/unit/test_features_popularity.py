@@ -96,14 +96,15 @@ def test_training_and_export_give_a_product_the_same_popularity(tmp_path: Path):
     counts = dict(zip("abcd", [4.0, 1.0, 2.0, 0.0], strict=True))
     trained = build.Trained(config, [], query, product, {}, counts, log)
     asked = ["c", "new", "d", "a"]
-    exported = product(same_words() | trained.from_log(asked)).numpy()
+    told = trained.logged_products().features(tf.constant(asked))
+    exported = product(same_words() | told).numpy()
     trained_on = model.embed_products(same_words(), tf.constant([2, 3, 3, 0])).numpy()
     np.testing.assert_allclose(exported, trained_on, atol=1e-6)
     assert model.encodings is not None
     encoded = product.encoded(same_words(), training=False)["text/encoded"].numpy()
     model.encodings.banks["text"].assign(np.pad(encoded, [[0, 1], [0, 0]]))
     index = tf.constant([2, 3, 3, 0])
-    negatives = model.encodings.vectors(index, trained.from_log(asked)).numpy()
+    negatives = model.encodings.vectors(index, told).numpy()
     np.testing.assert_allclose(negatives, exported, atol=1e-6)
 
 

@@ -114,7 +114,7 @@ def test_ids_that_no_table_can_hold_are_refused(ids, sentence):
 
 def test_the_file_of_ids_lives_as_long_as_the_preprocessor():
     made = preprocessor()
-    folder = Path(made._folder)
+    folder = Path(made._ids._folder)
     assert (folder / "product_ids.txt").exists()
     del made
     gc.collect()

@@ -159,9 +159,7 @@ def test_the_best_are_found_whatever_the_bits(storage):
 )
 def test_what_is_stored_is_as_small_as_it_says(storage, bytes_a_product):
     index = ExactIndex(vectors(50, dim=64), storage)
-    stored = sum(
-        variable.dtype.size * variable.shape.num_elements() for variable in index.variables
-    )
+    stored = sum(variable.dtype.size * int(tf.size(variable)) for variable in index.variables)
     assert stored == 50 * bytes_a_product
     assert index.facts()["storage"] == storage
     assert index.is_exact() == (storage == "float32")
@@ -183,6 +181,7 @@ def test_a_large_catalogue_never_exists_as_a_score_matrix(monkeypatch):
         return product
 
     monkeypatch.setattr(exact, "PRODUCTS_A_CHUNK", 10)
+    monkeypatch.setattr(exact, "_SCORES_A_CHUNK", 40)
     monkeypatch.setattr(exact, "ROWS_A_CHUNK", 4)
     monkeypatch.setattr(tf.linalg, "matmul", watched)
     k, nothing = np.full(9, 5, np.int32), np.full((9, 1), -1, np.int32)

@@ -15,7 +15,8 @@ import pytest
 from tfmm.errors import TfmmError
 from tfmm.records import tables
 from tfmm.records.schema import EVENTS, PRODUCTS
-from tfmm.records.tables import SourceFile, find_tables, read_rows, survey
+from tfmm.records.sources import SourceFile, find_tables
+from tfmm.records.tables import read_rows, survey
 from tfmm.records.values import Unreadable
 
 

@@ -6,11 +6,7 @@ second preprocessing code.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import weakref
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import tensorflow as tf
@@ -19,6 +15,7 @@ from tfmm.config import Config, Modality
 from tfmm.errors import TfmmError
 from tfmm.features import audio, image
 from tfmm.features.history import UNKNOWN_AGE, event_codes, history_facts
+from tfmm.features.ids import LoggedProducts, ProductIds
 from tfmm.features.text import Preprocessing, TextFeatures
 
 Side = Literal["query", "product"]
@@ -35,14 +32,13 @@ class Preprocessor(tf.Module):
     A modality is absent from a row where its string is empty, and its features are left out
     altogether where its key is missing or the recipe's tower does not read it.
 
-    The ids' table reads a file in a temporary folder, which lives as long as this object;
-    `tf.saved_model.save` copies it into the model's assets.
-
     Args:
       config: The recipe.
       vocabulary: WordPieces, as `learn_vocabulary` returns them.
       product_ids: The catalogue's ids, in index order.
       text_preprocessing: A loaded TF-Hub text preprocessing module, instead of the vocabulary.
+      logged: What the training log says of products, for export and serving; training brings it
+        beside the features.
 
     Raises:
       TfmmError: An id is empty, repeated, or holds a line break.
@@ -55,6 +51,7 @@ class Preprocessor(tf.Module):
         vocabulary: Sequence[str],
         product_ids: Sequence[str] = (),
         text_preprocessing: Preprocessing | None = None,
+        logged: LoggedProducts | None = None,
     ) -> None:
         super().__init__()
         self._config = config
@@ -63,10 +60,8 @@ class Preprocessor(tf.Module):
             if config.text.handle
             else None
         )
-        _check_ids(product_ids)
-        self._folder = tempfile.mkdtemp(prefix="tfmm-ids-")
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        self._table = _table(product_ids, Path(self._folder)) if product_ids else None
+        self._ids = ProductIds(product_ids) if product_ids else None
+        self._logged = logged
 
     def modalities(self, side: Side) -> tuple[Modality, ...]:
         """The modalities that a side reads."""
@@ -77,7 +72,7 @@ class Preprocessor(tf.Module):
             "image": self._config.image.handle,
             "audio": self._config.audio.handle,
             "history": "the index",
-            # Training and export know which product a row is, and what the log says of it.
+            # Which product a row is, and what the log says of it, is no modality of its content.
             "id": "",
             "popularity": "",
         }
@@ -104,20 +99,23 @@ class Preprocessor(tf.Module):
         """Packed features of products.
 
         Args:
-          raw: Any of the recipe's text columns, "image", "audio"; strings or bytes [B].
+          raw: Any of the recipe's text columns, "image", "audio"; strings or bytes [B]. With
+            "product_id" and a log, "id" and "popularity" of `LoggedProducts` come too.
         """
         wanted = self.modalities("product")
         features = {"row": _rows_of(raw)}
         fields = [raw[name] for name in self._config.catalogue.text if name in raw]
         if "text" in wanted and fields and self._text is not None:
             features |= _packed("text", self._text.product(fields))
+        if self._logged is not None and "product_id" in raw:
+            features |= self._logged.features(raw["product_id"])
         return features | self._media(raw, wanted)
 
     def lookup(self, product_id: tf.Tensor) -> tf.Tensor:
         """The index of each product id, string [...], as int32 [...]; -1 where it is unknown."""
-        if self._table is None:
+        if self._ids is None:
             return tf.fill(tf.shape(product_id), -1)
-        return tf.cast(self._table.lookup(product_id), tf.int32)
+        return self._ids.lookup(product_id)
 
     def feature_spec(self, side: Side) -> dict[str, tf.TensorSpec]:
         """Shape and type of each feature of one row, without "row" and "<modality>/row"."""
@@ -156,50 +154,34 @@ class Preprocessor(tf.Module):
         features: Tensors = {}
         if "image" in wanted and "image" in raw:
             row = _present(raw["image"])
-            pixels = image.decode_images(
-                tf.gather(raw["image"], row),
-                height_px=self._config.image.height_px,
-                width_px=self._config.image.width_px,
-                max_pixels=self._config.prepare.max_image_pixels,
-            )
-            features |= {"image/row": row, "image/pixels": pixels}
+            features |= {"image/row": row, "image/pixels": self._pixels(raw["image"], row)}
         if "audio" in wanted and "audio" in raw:
             row = _present(raw["audio"])
-            waveform = audio.decode_waveforms(
-                tf.gather(raw["audio"], row), seconds=self._config.audio.seconds
-            )
-            features["audio/row"] = row
-            if self._config.audio.front == "waveform":
-                features["audio/waveform"] = waveform
-            else:
-                features["audio/log_mel"] = audio.log_mel(waveform, self._config.audio)
+            name = "waveform" if self._config.audio.front == "waveform" else "log_mel"
+            features |= {"audio/row": row, f"audio/{name}": self._sound(raw["audio"], row)}
         return features
 
+    def _pixels(self, contents: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
+        size = {"height_px": self._config.image.height_px, "width_px": self._config.image.width_px}
+        most = self._config.prepare.max_image_pixels
+        return _made_if_any(
+            tf.gather(contents, row),
+            lambda photos: image.decode_images(photos, **size, max_pixels=most),
+            tf.zeros([0, *size.values(), 3], tf.uint8),
+        )
 
-def _check_ids(product_ids: Sequence[str]) -> None:
-    seen: set[str] = set()
-    for product_id in product_ids:
-        if product_id in seen:
-            raise TfmmError(f"product_ids: expected each id once, received {product_id!r} again")
-        seen.add(product_id)
-        if not product_id or "\n" in product_id or "\r" in product_id:
-            raise TfmmError(
-                f"product_ids: expected ids without line breaks, received {product_id!r}"
-            )
+    def _sound(self, contents: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
+        """Waveforms or log-mel frames, as the encoder reads them."""
+        config = self._config.audio
 
+        def made(sounds: tf.Tensor) -> tf.Tensor:
+            waveform = audio.decode_waveforms(sounds, seconds=config.seconds)
+            return waveform if config.front == "waveform" else audio.log_mel(waveform, config)
 
-def _table(product_ids: Sequence[str], folder: Path) -> tf.lookup.StaticHashTable:
-    """A table from id to line number; a file, because a million ids would bloat a graph."""
-    path = folder / "product_ids.txt"
-    path.write_text("\n".join(product_ids) + "\n", encoding="utf-8")
-    lines = tf.lookup.TextFileInitializer(
-        str(path),
-        key_dtype=tf.string,
-        key_index=tf.lookup.TextFileIndex.WHOLE_LINE,
-        value_dtype=tf.int64,
-        value_index=tf.lookup.TextFileIndex.LINE_NUMBER,
-    )
-    return tf.lookup.StaticHashTable(lines, default_value=-1)
+        heard = [audio.samples_of(config.seconds)]
+        if config.front != "waveform":
+            heard = [audio.frames_of(config), config.mel_bins]
+        return _made_if_any(tf.gather(contents, row), made, tf.zeros([0, *heard]))
 
 
 def _rows_of(raw: Mapping[str, tf.Tensor]) -> tf.Tensor:
@@ -210,6 +192,14 @@ def _rows_of(raw: Mapping[str, tf.Tensor]) -> tf.Tensor:
 
 def _present(contents: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.where(contents != "")[:, 0], tf.int32)
+
+
+def _made_if_any(
+    contents: tf.Tensor, make: Callable[[tf.Tensor], tf.Tensor], none: tf.Tensor
+) -> tf.Tensor:
+    """What `make` makes of strings [C]; `none`, [0, ...], where there is none to make it of."""
+    made = tf.cond(tf.size(contents) > 0, lambda: make(contents), lambda: none)
+    return tf.ensure_shape(made, [None, *none.shape[1:]])
 
 
 def _packed(modality: Modality, features: Tensors) -> Tensors:

@@ -19,9 +19,12 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfmm.config import Storage
+from tfmm.index.growing import growing, size_of
 
 LOWEST = float(np.finfo(np.float32).min)
 PRODUCTS_A_CHUNK = 16_384
+# Scores of a chunk, 64 MB: for few rows chunks are larger, since each fills its lists anew.
+_SCORES_A_CHUNK = 2**24
 ROWS_A_CHUNK = 1_024
 
 Hits = tuple[tf.Tensor, tf.Tensor]
@@ -29,7 +32,7 @@ Search = Callable[[tf.Tensor, tf.Tensor], Hits]
 Table = tuple[tf.Tensor, tf.Tensor | None]
 """Vectors [N, D], and what the numbers of each are multiplied by, float32 [N]; None for 1."""
 
-Adjust = Callable[[tf.Tensor, tf.Tensor | int, int], tf.Tensor]
+Adjust = Callable[[tf.Tensor, tf.Tensor, tf.Tensor | int], tf.Tensor]
 _Adjusted = Callable[[tf.Tensor], tf.Tensor]
 # Below any index, and still so when the start of a chunk is added.
 _NEVER = -(2**30)
@@ -47,18 +50,17 @@ class ExactIndex(tf.Module):
     def __init__(self, vectors: npt.NDArray[np.float32], storage: Storage = "float32") -> None:
         super().__init__(name="exact_index")
         self._storage = storage
-        self.scale: tf.Variable | None = None
-        stored: Any = vectors
-        if storage == "int8":
-            scale = np.maximum(np.abs(vectors).max(axis=1), 1e-30) / 127
-            stored = np.rint(vectors / scale[:, np.newaxis]).astype(np.int8)
-            self.scale = tf.Variable(scale, trainable=False, dtype=tf.float32, name="scale")
-        stored = tf.cast(stored, storage)
-        self.vectors = tf.Variable(stored, trainable=False, name="vectors")
+        stored, scale = as_stored(vectors, storage)
+        self.vectors = growing(stored, "vectors")
+        self.scale = None if scale is None else growing(scale, "scale")
 
     def is_exact(self) -> bool:
         """Whether `search` always returns the true top k."""
         return self._storage == "float32"
+
+    def is_dear(self, fetched: tf.Tensor) -> tf.Tensor:
+        """Whether so many hits, int32 [R], cost a row of a batch more than an exact scan, bool."""
+        return tf.zeros_like(fetched, tf.bool)
 
     def vectors_of(self, products: tf.Tensor) -> tf.Tensor:
         """Vectors float32 [..., D] of products int32 [...]."""
@@ -72,7 +74,7 @@ class ExactIndex(tf.Module):
 
     def facts(self) -> dict[str, Any]:
         """What a manifest says of the index."""
-        size, dim = self.vectors.shape
+        size, dim = size_of(self.vectors)
         return {"kind": "exact", "products": size, "dim": dim, "storage": self._storage}
 
     def search(self, queries: tf.Tensor, k: tf.Tensor, excluded: tf.Tensor) -> Hits:
@@ -91,6 +93,17 @@ class ExactIndex(tf.Module):
             queries, self.vectors, k=tf.reduce_max(k), excluded=excluded, scale=self.scale
         )
         return keep_first(scores, indices, k)
+
+
+def as_stored(
+    vectors: npt.NDArray[np.float32], storage: Storage
+) -> tuple[tf.Tensor, npt.NDArray[np.float32] | None]:
+    """Vectors [N, D] as a storage keeps them, and the scales [N] of whole numbers."""
+    if storage != "int8":
+        return tf.cast(vectors, storage), None
+    scale = np.maximum(np.abs(vectors).max(axis=1), 1e-30) / 127
+    whole = np.rint(vectors / scale[:, np.newaxis]).astype(np.int8)
+    return tf.constant(whole), scale.astype(np.float32)
 
 
 def search_all(
@@ -193,37 +206,46 @@ def scan(
       adjust: What becomes of the scores [R, C] of C products from some index on. Hits with the
         lowest finite score end as -1.
     """
-    size = table[0].shape[0]
-    chunks, rest = divmod(size, PRODUCTS_A_CHUNK)
-    if size <= PRODUCTS_A_CHUNK:
-        scores, indices = _best_of(queries, table, k, _from(adjust, 0, size))
-        return to_width(scores, tf.maximum(indices, -1), k)
+    size, chunk = tf.shape(table[0])[0], _products_a_chunk(queries, table, k)
+    chunks = size // chunk
 
-    def step(chunk: tf.Tensor, scores: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        start = chunk * PRODUCTS_A_CHUNK
-        part = _cut(table, start, PRODUCTS_A_CHUNK)
-        found = _best_of(queries, part, k, _from(adjust, start, PRODUCTS_A_CHUNK))
-        return chunk + 1, *_merge((scores, indices), found, start, k)
+    def step(number: tf.Tensor, scores: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        start = number * chunk
+        part = _cut(table, start, chunk)
+        found = _best_of(queries, part, k, _from(adjust, start, chunk))
+        return number + 1, *_merge((scores, indices), found, start, k)
 
     blank = tf.fill([tf.shape(queries)[0], k], LOWEST), tf.fill([tf.shape(queries)[0], k], -1)
     _, scores, indices = tf.while_loop(
-        lambda chunk, *_: chunk < chunks, step, (tf.constant(0), *blank)
+        lambda number, *_: number < chunks, step, (tf.constant(0), *blank)
     )
-    if rest:
-        start = chunks * PRODUCTS_A_CHUNK
-        last = _best_of(queries, _cut(table, start, rest), k, _from(adjust, start, rest))
-        scores, indices = _merge((scores, indices), last, tf.constant(start), k)
-    return scores, indices
+    start = chunks * chunk
+    rest = size - start
+    last = _best_of(queries, _cut(table, start, rest), k, _from(adjust, start, rest))
+    return tf.cond(
+        chunks > 0,
+        lambda: _merge((scores, indices), last, start, k),
+        lambda: to_width(last[0], tf.maximum(last[1], -1), k),
+    )
 
 
-def _cut(table: Table, start: tf.Tensor | int, count: int) -> Table:
+def _products_a_chunk(queries: tf.Tensor, table: Table, k: tf.Tensor | int) -> tf.Tensor | int:
+    if isinstance(k, int):  # shapes must be known
+        return PRODUCTS_A_CHUNK
+    # What is stored in fewer bits is converted chunk by chunk.
+    converted = 1 if table[0].dtype == tf.float32 else table[0].shape[1]
+    numbers = tf.maximum(tf.shape(queries)[0], converted)
+    return tf.maximum(_SCORES_A_CHUNK // numbers, PRODUCTS_A_CHUNK)
+
+
+def _cut(table: Table, start: tf.Tensor, count: tf.Tensor | int) -> Table:
     """`count` products of a table."""
     vectors, scale = table
     part = tf.slice(vectors, [start, 0], [count, vectors.shape[1]])
     return part, None if scale is None else tf.slice(scale, [start], [count])
 
 
-def _from(adjust: Adjust | None, start: tf.Tensor | int, size: int) -> _Adjusted | None:
+def _from(adjust: Adjust | None, start: tf.Tensor, size: tf.Tensor | int) -> _Adjusted | None:
     return None if adjust is None else lambda scores: adjust(scores, start, size)
 
 
@@ -234,8 +256,9 @@ def _best_of(
     scores = tf.linalg.matmul(queries, tf.cast(vectors, tf.float32), transpose_b=True)
     if scale is not None:
         scores *= scale[tf.newaxis]
-    length = vectors.shape[0]
-    most = min(k, length) if isinstance(k, int) else tf.minimum(k, length)
+    length = vectors.shape[0] or tf.shape(vectors)[0]
+    static = isinstance(k, int) and isinstance(length, int)
+    most = min(k, length) if static else tf.minimum(k, length)
     if adjusted is None:
         best = tf.math.top_k(scores, most)
         return best.values, best.indices
@@ -262,27 +285,27 @@ def _by_rows(search: Search, queries: tf.Tensor, excluded: tf.Tensor) -> Hits:
             return parts[0]
         scores, indices = zip(*parts, strict=True)
         return tf.concat(scores, axis=0), tf.concat(indices, axis=0)
-    return in_chunks(search, queries, excluded, ROWS_A_CHUNK)
+    return in_chunks(
+        lambda start, stop: search(queries[start:stop], excluded[start:stop]),
+        tf.shape(queries)[0],
+        ROWS_A_CHUNK,
+    )
 
 
 def in_chunks(
-    search: Search, queries: tf.Tensor, excluded: tf.Tensor, most: int | tf.Tensor
+    search: Callable[[tf.Tensor, tf.Tensor], Hits], rows: tf.Tensor, most: int | tf.Tensor
 ) -> Hits:
     """Runs `search` over at most `most` rows at a time, where the batch is unknown.
 
     Args:
-      search: Hits of queries float32 [B, D] and excluded products int32 [B, X], of one width
-        whatever the rows.
-      queries: float32 [B, D].
-      excluded: int32 [B, X].
+      search: Hits of the rows from one on to before another, of one width whatever the rows.
+      rows: How many there are.
       most: Rows that are searched together.
     """
-    rows = tf.shape(queries)[0]
     count = tf.maximum((rows + most - 1) // most, 1)
 
     def step(i: tf.Tensor, *found: tf.TensorArray) -> tuple[Any, ...]:
-        start, stop = i * most, tf.minimum((i + 1) * most, rows)
-        hits = search(queries[start:stop], excluded[start:stop])
+        hits = search(i * most, tf.minimum((i + 1) * most, rows))
         return i + 1, *(array.write(i, part) for array, part in zip(found, hits, strict=True))
 
     arrays = [
@@ -293,5 +316,18 @@ def in_chunks(
     _, scores, indices = tf.while_loop(
         lambda i, *_: i < count, step, (tf.constant(0), *arrays), parallel_iterations=2
     )
-    found = scores.concat(), indices.concat()
-    return tf.ensure_shape(found[0], [None, None]), tf.ensure_shape(found[1], [None, None])
+    return ranked((scores.concat(), indices.concat()))
+
+
+def put(hits: Hits, rows: tf.Tensor, found: Hits) -> Hits:
+    """Hits with those of `found` in the places of rows, int [S]."""
+    at = rows[:, tf.newaxis]
+    return (
+        tf.tensor_scatter_nd_update(hits[0], at, found[0]),
+        tf.tensor_scatter_nd_update(hits[1], at, found[1]),
+    )
+
+
+def ranked(hits: Hits) -> Hits:
+    """Hits whose rank a branch, a loop or a function may have forgotten."""
+    return tf.ensure_shape(hits[0], [None, None]), tf.ensure_shape(hits[1], [None, None])

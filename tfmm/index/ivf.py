@@ -19,7 +19,8 @@ import tensorflow as tf
 
 from tfmm.config import IndexConfig
 from tfmm.index.exact import LOWEST, Hits, as_read, in_chunks, to_width
-from tfmm.index.leaves import cut_large, nearest, train_centroids
+from tfmm.index.growing import growing, rows_of, size_of
+from tfmm.index.leaves import Floats, Ints, cut_large, nearest, train_centroids
 from tfmm.index.steps import Effort, facts_of, ladder, search_in_steps, steps_of
 
 # Fewer products are all in one leaf.
@@ -33,6 +34,8 @@ _LEAST_SEEN = 4_000
 _LEAST_SHARE = 0.02
 # A unit vector in whole numbers of this length, rounding included, has products below 2^24.
 _SCALE = 3_900
+# A product that is gathered for one row costs as much as so many that a batch scans together.
+_GATHERED = 20
 # Numbers of the vectors that are gathered at a time: 64 MB.
 GATHERED_AT_A_TIME = 2**24
 
@@ -49,30 +52,26 @@ class IvfIndex(tf.Module):
         super().__init__(name="ivf_index")
         self.scale: tf.Variable | None = None
         size = len(vectors)
-        leaves = _leaves(size, config)
-        centroids = train_centroids(vectors, leaves)
-        leaf, centroids = cut_large(
-            vectors,
-            nearest(vectors, centroids),
-            centroids,
-            most=math.ceil(_LARGEST * size / leaves),
-        )
-        counts = np.bincount(leaf, minlength=len(centroids))
+        leaf, centroids = clustered(vectors, _leaves(size, config))
         self._config = config
-        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-        members = np.argsort(leaf, kind="stable").astype(np.int32)
-        whole = np.rint(centroids * _SCALE).astype(np.float32)
-        self.vectors = tf.Variable(vectors, trainable=False, dtype=tf.float32, name="vectors")
-        self.centroids = tf.Variable(whole, trainable=False, name="centroids")
-        self.members = tf.Variable(members, trainable=False, name="members")
-        self.starts = tf.Variable(starts, trainable=False, name="starts")
-        most_seen = np.cumsum(np.sort(counts)[::-1])
-        self.most_seen = tf.Variable(most_seen, trainable=False, dtype=tf.int64, name="most_seen")
+        made = arranged(leaf, len(centroids))
+        self.vectors = growing(vectors, "vectors", tf.float32)
+        self.centroids = growing(whole_numbers(centroids), "centroids")
+        self.members = growing(made["members"], "members")
+        self.starts = growing(made["starts"], "starts")
+        self.most_seen = growing(made["most_seen"], "most_seen")
         self.efforts = {step: self._default(step) for step in steps_of(size)}
 
     def is_exact(self) -> bool:
         """Whether `search` always returns the true top k."""
         return False
+
+    def is_dear(self, fetched: tf.Tensor) -> tf.Tensor:
+        """Whether so many hits, int32 [R], cost a row of a batch more than an exact scan, bool."""
+        steps = tf.constant([*self.efforts])
+        leaves = tf.constant([effort.leaves for effort in self.efforts.values()])
+        at = tf.minimum(tf.searchsorted(steps, fetched), len(self.efforts) - 1)
+        return tf.gather(leaves, at) * _GATHERED > rows_of(self.centroids)
 
     def vectors_of(self, products: tf.Tensor) -> tf.Tensor:
         """Vectors float32 [..., D] of products int32 [...]."""
@@ -83,14 +82,14 @@ class IvfIndex(tf.Module):
 
     def facts(self) -> dict[str, Any]:
         """What a manifest says of the index."""
-        size, dim = self.vectors.shape
+        size, dim = size_of(self.vectors)
         facts = {"kind": "ivf", "products": size, "dim": dim, "leaves": self.leaves}
         return facts | {"effort": facts_of(self.efforts)}
 
     @property
     def leaves(self) -> int:
         """Number of leaves."""
-        return int(self.centroids.shape[0])
+        return size_of(self.centroids)[0]
 
     def search(self, queries: tf.Tensor, k: tf.Tensor, excluded: tf.Tensor) -> Hits:
         """The best products of each row that the row does not exclude, nearly always.
@@ -103,14 +102,16 @@ class IvfIndex(tf.Module):
 
     def fetch(self, queries: tf.Tensor, step: int | tf.Tensor, effort: Effort) -> Hits:
         """Hits [B, step] of queries [B, D] at an effort, -1 where the leaves hold fewer."""
-        gathered = self.most_seen[effort.leaves - 1] * self.vectors.shape[1]
+        # A refresh may leave fewer leaves than the effort was chosen for.
+        leaves = tf.minimum(effort.leaves, rows_of(self.centroids))
+        gathered = tf.maximum(self.most_seen[leaves - 1] * self.vectors.shape[1], 1)
         rows = tf.maximum(tf.cast(GATHERED_AT_A_TIME // gathered, tf.int32), 1)
 
-        def looked(rows: tf.Tensor, _: tf.Tensor) -> Hits:
-            return self._looked_into(rows, step, effort.leaves)
-
-        nothing = tf.zeros([tf.shape(queries)[0], 0], tf.int32)
-        return in_chunks(looked, queries, nothing, rows)
+        return in_chunks(
+            lambda start, stop: self._looked_into(queries[start:stop], step, leaves),
+            tf.shape(queries)[0],
+            rows,
+        )
 
     def tunable(self) -> bool:
         """Whether effort makes a difference at all."""
@@ -125,9 +126,7 @@ class IvfIndex(tf.Module):
         """What an effort costs a query: leaves."""
         return float(effort.leaves)
 
-    def _looked_into(
-        self, queries: tf.Tensor, step: int | tf.Tensor, leaves: int | tf.Tensor
-    ) -> Hits:
+    def _looked_into(self, queries: tf.Tensor, step: int | tf.Tensor, leaves: tf.Tensor) -> Hits:
         whole = tf.round(queries * _SCALE)
         near = tf.linalg.matmul(whole, self.centroids, transpose_b=True)
         leaf = tf.math.top_k(near, leaves, sorted=False).indices
@@ -164,9 +163,43 @@ class IvfIndex(tf.Module):
     def _default(self, step: int) -> Effort:
         """The effort where the recipe says nothing and nothing was measured."""
         seen = max(_LEAST_SEEN, _SEEN_A_HIT * step)
-        share = max(_LEAST_SHARE, seen / self.vectors.shape[0])
+        share = max(_LEAST_SHARE, seen / size_of(self.vectors)[0])
         leaves = self._config.leaves_to_search or math.ceil(self.leaves * share)
         return Effort(max(1, min(leaves, self.leaves)))
+
+
+def clustered(vectors: Floats, leaves: int) -> tuple[Ints, Floats]:
+    """The leaf of each product [N], and unit centroids of about so many leaves, at most N."""
+    leaves = min(leaves, len(vectors))
+    centroids = train_centroids(vectors, leaves)
+    leaf = nearest(vectors, centroids)
+    return cut_large(vectors, leaf, centroids, most=math.ceil(_LARGEST * len(vectors) / leaves))
+
+
+def whole_numbers(centroids: Floats) -> Floats:
+    """Unit centroids as they are stored and compared."""
+    return np.rint(centroids * _SCALE).astype(np.float32)
+
+
+def arranged(leaf: Ints, leaves: int) -> dict[str, npt.NDArray[Any]]:
+    """Products by leaf: `members` [N], `starts` [leaves + 1] among them, and `most_seen` [leaves].
+
+    The last says how many products the largest 1, 2, ... leaves hold. `leaf` is that of each
+    product, [N].
+    """
+    counts = np.bincount(leaf, minlength=leaves)
+    return {
+        "members": np.argsort(leaf, kind="stable").astype(np.int32),
+        "starts": np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
+        "most_seen": np.cumsum(np.sort(counts)[::-1]).astype(np.int64),
+    }
+
+
+def leaf_of(members: Ints, starts: Ints) -> Ints:
+    """The leaf of each product [N], read from what `arranged` made."""
+    leaf = np.empty(len(members), np.int32)
+    leaf[members] = np.repeat(np.arange(len(starts) - 1, dtype=np.int32), np.diff(starts))
+    return leaf
 
 
 def _leaves(size: int, config: IndexConfig) -> int:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfmm.index.exact import Hits, as_read, keep_allowed, keep_first
+from tfmm.index.growing import growing, rows_of
 
 
 class PopularIndex(tf.Module):
@@ -19,17 +20,25 @@ class PopularIndex(tf.Module):
 
     def __init__(self, popularity: npt.NDArray[np.float32]) -> None:
         super().__init__(name="popular_index")
-        order = np.argsort(-popularity, kind="stable").astype(np.int32)
-        share = np.maximum(popularity, 0) / max(float(popularity.max()), 1e-30)
-        self.order = tf.Variable(order, trainable=False, name="popular")
-        self.share = tf.Variable(share.astype(np.float32), trainable=False, name="popularity")
+        order, share = ranked(popularity)
+        self.order = growing(order, "popular")
+        self.share = growing(share, "popularity")
 
     def search(self, queries: tf.Tensor, k: tf.Tensor, excluded: tf.Tensor) -> Hits:
         """The most popular products that each row does not exclude, as `ExactIndex.search`."""
         width = tf.reduce_max(k)
-        fetch = tf.minimum(width + excluded.shape[1], self.order.shape[0])
+        fetch = tf.minimum(width + excluded.shape[1], rows_of(self.order))
         batch = tf.shape(excluded)[0]
         first = self.order[:fetch]
         scores = tf.repeat(tf.gather(as_read(self.share), first)[tf.newaxis], batch, axis=0)
         indices = tf.repeat(first[tf.newaxis], batch, axis=0)
         return keep_first(*keep_allowed((scores, indices), excluded, width), k)
+
+
+def ranked(
+    popularity: npt.NDArray[np.float32],
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Products by falling popularity, int32 [N], and the share of each in the highest [N]."""
+    order = np.argsort(-popularity, kind="stable").astype(np.int32)
+    share = np.maximum(popularity, 0) / max(float(popularity.max()), 1e-30)
+    return order, share.astype(np.float32)

@@ -13,7 +13,19 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from tfmm.index.exact import LOWEST, Hits, as_read, keep_first, scan, table_of, to_width
+from tfmm.index.exact import (
+    LOWEST,
+    Hits,
+    as_read,
+    in_chunks,
+    keep_first,
+    put,
+    ranked,
+    scan,
+    table_of,
+    to_width,
+)
+from tfmm.index.growing import rows_of
 from tfmm.index.popular import PopularIndex
 from tfmm.index.rules import Asked, Rules
 
@@ -31,6 +43,7 @@ _WIDER = 4
 
 
 _Search = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Hits]
+_Comply = Callable[[tf.Tensor, tf.Tensor | int], tf.Tensor]
 
 
 class Searched(Protocol):
@@ -47,6 +60,9 @@ class Searched(Protocol):
 
     def is_exact(self) -> bool:
         """Whether they always are the true top k."""
+
+    def is_dear(self, fetched: tf.Tensor) -> tf.Tensor:
+        """Whether so many hits, int32 [R], cost a row of a batch more than an exact scan, bool."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +149,8 @@ class RestrictedSearch:
         fetched = tf.cast(tf.math.ceil(_SPARE * tf.cast(rows.k, tf.float32) / share), tf.int32)
         free = tf.logical_not(self._rules.restrict(rows.asked))
         wide = (share >= _LEAST_SHARE) & (fetched <= _MOST_FETCHED)
+        many = tf.shape(rows.k)[0] > _MANY
+        wide = wide & ~(many & self._index.is_dear(fetched))
         hits = _none(tf.shape(rows.k)[0], tf.reduce_max(rows.k))
         hits = _put(hits, _where(free), lambda at: self._plain(rows.at(at)))
         hits = _put(
@@ -151,48 +169,79 @@ class RestrictedSearch:
         return keep_first(*_to_front((scores, indices), kept, tf.reduce_max(rows.k)), rows.k)
 
     def _exact(self, rows: Rows) -> Hits:
-        most = tf.where(tf.shape(rows.k)[0] > _MANY, _FEW_OF_MANY, _FEW_OF_ONE)
-        few = self._rules.share(rows.asked) < most
-        hits = _none(tf.shape(rows.k)[0], tf.reduce_max(rows.k))
-        hits = _put(hits, _where(few), lambda at: self._one_by_one(rows.at(at)))
-        return _put(hits, _where(~few), lambda at: self._together(rows.at(at)))
+        count, width = tf.shape(rows.k)[0], tf.reduce_max(rows.k)
+
+        def several() -> Hits:
+            most = tf.where(count > _MANY, _FEW_OF_MANY, _FEW_OF_ONE)
+            few = self._rules.share(rows.asked) < most
+            hits = _none(count, width)
+            hits = _put(hits, _where(few), lambda at: self._one_by_one(rows.at(at)))
+            return _put(hits, _where(~few), lambda at: self._together(rows.at(at)))
+
+        # Of one row what complies is counted, which costs less than an estimate beside it.
+        return ranked(tf.cond(count == 1, lambda: self._one_by_one(rows), several))
 
     def _together(self, rows: Rows) -> Hits:
         """The catalogue scanned for some hundred rows at a time, masked by the rules of each."""
 
         def scanned(part: Rows) -> Hits:
-            def adjust(scores: tf.Tensor, start: tf.Tensor | int, size: int) -> tf.Tensor:
-                found = self._rules.comply_between(part.asked, start, size)
-                share = tf.slice(self._popular.share, [start], [size])
-                scores = tf.where(part.popular[:, tf.newaxis], share[tf.newaxis], scores)
-                return tf.where(_without(found, part.excluded - start), scores, LOWEST)
+            def comply(start: tf.Tensor, size: tf.Tensor | int) -> tf.Tensor:
+                return self._rules.comply_between(part.asked, start, size)
 
-            return keep_first(*scan(part.queries, table, width, adjust), part.k)
+            return self._scanned(part, width, comply)
 
         width = tf.reduce_max(rows.k)
-        table = table_of(self._index.vectors, self._index.scale)
         return _in_parts(scanned, rows, _ROWS_AT_ONCE)
 
+    def _scanned(self, rows: Rows, width: tf.Tensor, comply: _Comply) -> Hits:
+        """Hits of rows among the products that comply, all products scored."""
+
+        def adjust(scores: tf.Tensor, start: tf.Tensor, size: tf.Tensor | int) -> tf.Tensor:
+            share = tf.slice(self._popular.share, [start], [size])[tf.newaxis]
+            scores = tf.cond(
+                tf.reduce_any(rows.popular),
+                lambda: tf.where(rows.popular[:, tf.newaxis], share, scores),
+                lambda: scores,
+            )
+            return _without(tf.where(comply(start, size), scores, LOWEST), rows.excluded - start)
+
+        table = table_of(self._index.vectors, self._index.scale)
+        return keep_first(*scan(rows.queries, table, width, adjust), rows.k)
+
     def _one_by_one(self, rows: Rows) -> Hits:
-        """Each row through the products that comply, and no others."""
-        width, size = tf.reduce_max(rows.k), self._index.vectors.shape[0]
+        """Each row through the products that comply, and no others where these are few."""
+        width, size = tf.reduce_max(rows.k), rows_of(self._index.vectors)
 
         def of_one(row: Rows) -> Hits:
             found = self._rules.comply_between(row.asked, 0, size)
-            among = tf.cast(tf.where(_without(found, row.excluded)[0])[:, 0], tf.int32)
-            vectors = self._index.vectors_of(among)
-            scores = tf.linalg.matmul(row.queries, vectors, transpose_b=True)
-            share = tf.gather(as_read(self._popular.share), among)[tf.newaxis]
-            scores = tf.where(row.popular[:, tf.newaxis], share, scores)
-            best = tf.math.top_k(scores, tf.minimum(width, tf.size(among)))
-            indices = tf.gather(among, best.indices)
-            return keep_first(*to_width(best.values, indices, width), row.k)
+            found = _without(tf.where(found, tf.zeros([1, size]), LOWEST), row.excluded) > LOWEST
+
+            def part(start: tf.Tensor, size: tf.Tensor | int) -> tf.Tensor:
+                return tf.slice(found, [0, start], [1, size])
+
+            share = tf.reduce_mean(tf.cast(found, tf.float32))
+            found_hits = tf.cond(
+                share < _FEW_OF_ONE,
+                lambda: self._listed(row, width, tf.cast(tf.where(found[0])[:, 0], tf.int32)),
+                lambda: self._scanned(row, width, part),
+            )
+            return ranked(found_hits)
 
         return _in_parts(of_one, rows, 1)
 
+    def _listed(self, row: Rows, width: tf.Tensor, among: tf.Tensor) -> Hits:
+        """Hits of one row among some products, int32 [F]."""
+        vectors = self._index.vectors_of(among)
+        scores = tf.linalg.matmul(row.queries, vectors, transpose_b=True)
+        share = tf.gather(as_read(self._popular.share), among)[tf.newaxis]
+        scores = tf.where(row.popular[:, tf.newaxis], share, scores)
+        best = tf.math.top_k(scores, tf.minimum(width, tf.size(among)))
+        indices = tf.gather(among, best.indices)
+        return keep_first(*to_width(best.values, indices, width), row.k)
+
     def _under_limits(self, rows: Rows) -> Hits:
         """Hits of rows that allow but so many a value."""
-        width, size = tf.reduce_max(rows.k), self._index.vectors.shape[0]
+        width, size = tf.reduce_max(rows.k), rows_of(self._index.vectors)
 
         def attempt(rows: Rows, looked: tf.Tensor) -> tuple[Hits, tf.Tensor]:
             hits = self._ruled(rows.wanting(looked))
@@ -230,7 +279,7 @@ def _apart(search: Callable[[Rows], Hits]) -> Callable[[Rows], Hits]:
 
     def call(rows: Rows) -> Hits:
         parts = (rows.queries, rows.k, rows.excluded, rows.popular, dict(rows.asked))
-        return _ranked(function(*parts))
+        return ranked(function(*parts))
 
     return call
 
@@ -244,22 +293,13 @@ def _none(rows: tf.Tensor, width: tf.Tensor) -> Hits:
     return tf.fill(shape, LOWEST), tf.fill(shape, -1)
 
 
-def _ranked(hits: Hits) -> Hits:
-    return tf.ensure_shape(hits[0], [None, None]), tf.ensure_shape(hits[1], [None, None])
-
-
 def _put(hits: Hits, rows: tf.Tensor, found: Callable[[tf.Tensor], Hits]) -> Hits:
     """Puts what is found for some rows, int64 [S], in their place; without rows it is not run."""
 
-    def put() -> Hits:
-        scores, indices = to_width(*found(rows), tf.shape(hits[1])[1])
-        at = rows[:, tf.newaxis]
-        return (
-            tf.tensor_scatter_nd_update(hits[0], at, scores),
-            tf.tensor_scatter_nd_update(hits[1], at, indices),
-        )
+    def with_them() -> Hits:
+        return put(hits, rows, to_width(*found(rows), tf.shape(hits[1])[1]))
 
-    return _ranked(tf.cond(tf.size(rows) > 0, put, lambda: hits))
+    return ranked(tf.cond(tf.size(rows) > 0, with_them, lambda: hits))
 
 
 def _to_front(hits: Hits, kept: tf.Tensor, width: tf.Tensor) -> Hits:
@@ -270,28 +310,19 @@ def _to_front(hits: Hits, kept: tf.Tensor, width: tf.Tensor) -> Hits:
     return to_width(scores, tf.gather(indices, order, batch_dims=1), width)
 
 
-def _without(found: tf.Tensor, excluded: tf.Tensor) -> tf.Tensor:
-    """A mask [R, C] without the places int32 [R, X]; those outside of it are ignored."""
-    rows, size = tf.shape(found)[0], tf.shape(found)[1]
-    here = tf.where((excluded >= 0) & (excluded < size))
-    at = tf.stack([tf.cast(here[:, 0], tf.int32), tf.gather_nd(excluded, here)], axis=1)
-    out = tf.scatter_nd(at, tf.ones([tf.shape(at)[0]], tf.int32), [rows, size]) > 0
-    return found & ~out
+def _without(scores: tf.Tensor, excluded: tf.Tensor) -> tf.Tensor:
+    """Scores [R, C] without those at the places int32 [R, X]; places outside are ignored."""
+    here = tf.where((excluded >= 0) & (excluded < tf.shape(scores)[1]))
+
+    def blanked() -> tf.Tensor:
+        at = tf.stack([tf.cast(here[:, 0], tf.int32), tf.gather_nd(excluded, here)], axis=1)
+        return tf.tensor_scatter_nd_update(scores, at, tf.fill(tf.shape(at)[:1], LOWEST))
+
+    return tf.ensure_shape(tf.cond(tf.size(here) > 0, blanked, lambda: scores), [None, None])
 
 
 def _in_parts(search: Callable[[Rows], Hits], rows: Rows, size: int) -> Hits:
     """Searches so many rows at a time."""
-    count = tf.shape(rows.k)[0]
-    parts = (count + size - 1) // size
-
-    def step(part: tf.Tensor, *found: tf.TensorArray) -> tuple[Any, ...]:
-        at = tf.range(part * size, tf.minimum((part + 1) * size, count))
-        hits = search(rows.at(at))
-        return part + 1, *(one.write(part, hit) for one, hit in zip(found, hits, strict=True))
-
-    arrays = [
-        tf.TensorArray(dtype, size=parts, infer_shape=False, element_shape=[None, None])
-        for dtype in (tf.float32, tf.int32)
-    ]
-    made = tf.while_loop(lambda part, *_: part < parts, step, (tf.constant(0), *arrays))
-    return _ranked((made[1].concat(), made[2].concat()))
+    return in_chunks(
+        lambda start, stop: search(rows.at(tf.range(start, stop))), tf.shape(rows.k)[0], size
+    )

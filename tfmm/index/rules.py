@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfmm.config import CatalogueConfig
 from tfmm.index.exact import as_read
+from tfmm.index.growing import growing, rows_of
 
 Asked = Mapping[str, tf.Tensor]
 """Rows' rules under the names of their inputs: facets int64 [B, M] codes, 0 for none; `min_...`,
@@ -49,12 +50,11 @@ class Rules(tf.Module):
         self._facets, self._ranges = catalogue.facets, catalogue.ranges
         size = len(products["product_id"])
         stock = np.asarray(products.get(STOCK, np.ones(size))) > 0
-        self.stock = tf.Variable(stock, trainable=False, name=STOCK)
+        self.stock = growing(stock, STOCK)
         self.numbers = [
-            tf.Variable(np.asarray(products[name], np.float32), trainable=False, name=name)
-            for name in self._ranges
+            growing(np.asarray(products[name], np.float32), name) for name in self._ranges
         ]
-        self.codes = [_facet(name, products[name]) for name in self._facets]
+        self.codes = [growing(codes_of(products[name]), name) for name in self._facets]
 
     def read(self, given: Asked) -> dict[str, tf.Tensor]:
         """The rules among a signature's inputs, facets as codes."""
@@ -92,8 +92,14 @@ class Rules(tf.Module):
             self._comply(asked, lambda one: tf.gather(as_read(one), at)), products >= 0
         )
 
-    def comply_between(self, asked: Asked, start: tf.Tensor | int, size: int) -> tf.Tensor:
-        """Whether `size` products from `start` on comply with each row's rules, bool [R, size]."""
+    def comply_between(
+        self, asked: Asked, start: tf.Tensor | int, size: tf.Tensor | int
+    ) -> tf.Tensor:
+        """Whether `size` products from `start` on comply with each row's rules.
+
+        Returns:
+          bool [R, size]; either may be 1 instead, where the answer is the same for all.
+        """
         return self._comply(asked, lambda one: tf.slice(one, [start], [size])[tf.newaxis])
 
     def share(self, asked: Asked) -> tf.Tensor:
@@ -101,10 +107,12 @@ class Rules(tf.Module):
 
         They are taken at equal distances, so that a sorted catalogue is seen as a whole.
         """
-        size = self.stock.shape[0]
-        at = (np.arange(min(size, _SAMPLE), dtype=np.int64) * size // min(size, _SAMPLE))[None]
-        found = self._comply(asked, lambda one: tf.gather(as_read(one), tf.constant(at, tf.int32)))
-        return tf.reduce_mean(tf.cast(found, tf.float32), axis=1)
+        size = tf.cast(rows_of(self.stock), tf.int64)
+        sampled = tf.minimum(size, _SAMPLE)
+        at = (tf.range(sampled) * size // sampled)[tf.newaxis]
+        found = self._comply(asked, lambda one: tf.gather(as_read(one), at))
+        share = tf.reduce_mean(tf.cast(found, tf.float32), axis=1)
+        return tf.broadcast_to(share, tf.shape(asked["in_stock_only"]))
 
     def thin(self, asked: Asked, products: tf.Tensor) -> tf.Tensor:
         """Which hits stay when a row goes through them, best first, and leaves out those too many.
@@ -140,7 +148,12 @@ class Rules(tf.Module):
         return [*self._facets, *bounds, "in_stock_only", *(f"max_per_{n}" for n in self._facets)]
 
     def _comply(self, asked: Asked, pick: _Pick) -> tf.Tensor:
-        found = pick(self.stock) | tf.logical_not(asked["in_stock_only"])[:, tf.newaxis]
+        only = asked["in_stock_only"][:, tf.newaxis]
+        found = tf.cond(
+            tf.reduce_any(only),
+            lambda: pick(self.stock) | tf.logical_not(only),
+            lambda: tf.ones([1, 1], tf.bool),
+        )
         for name, numbers in zip(self._ranges, self.numbers, strict=True):
             low, high = asked[f"min_{name}"][:, tf.newaxis], asked[f"max_{name}"][:, tf.newaxis]
             some = (low > -_HIGHEST) | (high < _HIGHEST)
@@ -172,17 +185,20 @@ class _Earlier:
         return tf.gather(within, self._back, batch_dims=1)
 
 
-def _facet(name: str, values: npt.NDArray[Any]) -> tf.Variable:
-    codes = code(tf.constant(values)).numpy()
-    return tf.Variable(np.where(codes > 0, codes, _NO_VALUE), trainable=False, name=name)
+def codes_of(values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """What is kept of a facet's values [N]: their `code`, or -1 where there is none."""
+    codes: npt.NDArray[np.int64] = code(tf.constant(values)).numpy()
+    return np.where(codes > 0, codes, _NO_VALUE)
 
 
 def _narrowed(found: tf.Tensor, some: tf.Tensor, test: Callable[[], tf.Tensor]) -> tf.Tensor:
     """`found`, and in rows that have `some` rule its `test` too, which runs if any has one."""
     made = tf.cond(
-        tf.reduce_any(some), lambda: found & (test() | tf.logical_not(some)), lambda: found
+        tf.reduce_any(some),
+        lambda: found & tf.cond(tf.reduce_all(some), test, lambda: test() | tf.logical_not(some)),
+        lambda: found,
     )
-    return tf.ensure_shape(made, found.shape)
+    return tf.ensure_shape(made, [None, None])
 
 
 def _within(pick: _Pick, column: tf.Variable, low: tf.Tensor, high: tf.Tensor) -> tf.Tensor:

@@ -28,6 +28,7 @@ from scann.scann_ops.py import scann_ops
 
 from tfmm.config import IndexConfig
 from tfmm.index.exact import LOWEST, Hits, as_read
+from tfmm.index.growing import growing, rows_of, size_of
 from tfmm.index.steps import Effort, facts_of, ladder, search_in_steps, steps_of
 
 BRUTE_FORCE_BELOW = 1_000
@@ -50,8 +51,10 @@ _SAMPLED_A_LEAF, _MOST_SAMPLED = 80, 100_000
 _LEAST_OF_A_LEAF = 10
 # Trained on as many cores as there are, a searcher is the same as trained on one.
 _THREADS = os.cpu_count() or 1
+# Of a changed catalogue a quarter more hits are fetched than are wanted, and four.
+_SPARE = 4
 # The order in which scann's tensors_to_scann takes them.
-_STATE = (
+STATE = (
     "scann_config",
     "serialized_partitioner",
     "datapoint_to_token",
@@ -71,6 +74,11 @@ class ScannIndex(tf.Module):
 
     Attributes:
       vectors: Variable float32 [N, D], one unit vector a product.
+      base: Variable float32 [S, D], what the searcher was built of, where the catalogue has
+        changed since; [0, D] where it has not and these are `vectors`.
+      slots: Variable int32 [S], the product that each of these is now, -1 for none any more.
+      tail: Variable int32 [T], products that the searcher does not know, and `tail_vectors`
+        float32 [T, D] theirs.
       fingerprint: SHA-256 over vectors and searcher configuration.
       efforts: What each step of `steps_of` takes.
     """
@@ -82,15 +90,18 @@ class ScannIndex(tf.Module):
         size, _ = vectors.shape
         self.leaves = _leaves(size, config)
         self.efforts = {step: self._default(step, size) for step in steps_of(size)}
-        tensors, text = _build(vectors, self.leaves, config)
-        self.vectors = tf.Variable(vectors, trainable=False, dtype=tf.float32, name="vectors")
+        tensors, self.fingerprint = build_searcher(vectors, self.leaves, config)
+        self.vectors = growing(vectors, "vectors", tf.float32)
+        # Another searcher may have no tensor where this one has a matrix.
+        free = tf.TensorShape(None)
         self.state = [
-            tf.Variable(tensors[name], trainable=False, name=name, dtype=tensors[name].dtype)
-            for name in _STATE
+            tf.Variable(tensors[name], trainable=False, name=name, shape=free) for name in STATE
         ]
-        digest = hashlib.sha256(text.encode())
-        digest.update(np.ascontiguousarray(vectors).tobytes())
-        self.fingerprint = digest.hexdigest()
+        nothing = vectors[:0]
+        self.base = growing(nothing, "base", tf.float32)
+        self.slots = growing(np.zeros(0, np.int32), "slots")
+        self.tail = growing(np.zeros(0, np.int32), "tail")
+        self.tail_vectors = growing(nothing, "tail_vectors", tf.float32)
 
     def is_exact(self) -> bool:
         """Whether `search` always returns the true top k."""
@@ -98,7 +109,7 @@ class ScannIndex(tf.Module):
 
     def facts(self) -> dict[str, Any]:
         """What a manifest says of the index."""
-        size, dim = self.vectors.shape
+        size, dim = size_of(self.vectors)
         facts = {"kind": "scann", "products": size, "dim": dim, "fingerprint": self.fingerprint}
         if not self.leaves:
             return facts | {"brute_force": True}
@@ -111,11 +122,16 @@ class ScannIndex(tf.Module):
 
     def searcher(self) -> tf.Tensor:
         """Handle of the searcher; the first call of a process builds it."""
+        base, vectors = tf.convert_to_tensor(self.base), tf.convert_to_tensor(self.vectors)
         return scann_ops.tensors_to_scann(
-            tf.convert_to_tensor(self.vectors),
+            tf.cond(self._has_changed(), lambda: base, lambda: vectors),
             *(tf.convert_to_tensor(part) for part in self.state),
-            shared_name=f"tfmm-{self.fingerprint}",
+            shared_name=searcher_name(self.fingerprint),
         )
+
+    def is_dear(self, fetched: tf.Tensor) -> tf.Tensor:
+        """Whether so many hits, int32 [R], cost a row of a batch more than an exact scan, bool."""
+        return tf.zeros_like(fetched, tf.bool)
 
     def vectors_of(self, products: tf.Tensor) -> tf.Tensor:
         """Vectors float32 [..., D] of products int32 [...]."""
@@ -151,23 +167,50 @@ class ScannIndex(tf.Module):
         """Numbers of leaves, and of candidates to reorder, that a step may take."""
         config, set_ = self._config, self.efforts[step]
         leaves = [set_.leaves] if config.leaves_to_search else ladder(self.leaves)
-        most = self.vectors.shape[0]
+        most = size_of(self.vectors)[0]
         reorder = sorted({min(most, times * step) for times in _REORDERED})
         return leaves, [set_.reorder] if config.reorder else reorder
 
     def cost(self, effort: Effort) -> float:
         """What an effort costs a query: products looked at by their codes."""
-        seen = self.vectors.shape[0] * effort.leaves / self.leaves
+        seen = size_of(self.vectors)[0] * effort.leaves / self.leaves
         return float(seen + _REORDERING * effort.reorder)
 
     def _fetch(
         self, searcher: tf.Tensor, queries: tf.Tensor, step: int | tf.Tensor, effort: Effort
     ) -> Hits:
+        changed = self._has_changed()
+        # In place of those that are no products any more.
+        spare = tf.where(changed, step // _SPARE + _SPARE, 0)
         indices, scores = scann_ops.scann_search_batched(
-            searcher, queries, step, effort.reorder, effort.leaves, parallel=True
+            searcher, queries, step + spare, effort.reorder + spare, effort.leaves, parallel=True
         )
         valid = tf.math.is_finite(scores)  # ScaNN pads with NaN
-        return tf.where(valid, scores, LOWEST), tf.where(valid, indices, -1)
+        hits = tf.where(valid, scores, LOWEST), tf.where(valid, indices, -1)
+        joined = tf.cond(changed, lambda: self._joined(hits, queries, step), lambda: hits)
+        return tf.ensure_shape(joined[0], [None, None]), tf.ensure_shape(joined[1], [None, None])
+
+    def _has_changed(self) -> tf.Tensor:
+        """Whether the catalogue is another than the searcher was built of."""
+        return rows_of(self.slots) > 0
+
+    def _joined(self, hits: Hits, queries: tf.Tensor, step: int | tf.Tensor) -> Hits:
+        """The best [B, step] of what is left of the searcher's hits [B, F], and of the tail."""
+        scores, indices = hits
+        products = tf.gather(as_read(self.slots), tf.maximum(indices, 0))
+        there = (indices >= 0) & (products >= 0)
+        tail = as_read(self.tail_vectors)
+        near = tf.linalg.matmul(queries, tail, transpose_b=True)
+        best = tf.math.top_k(near, tf.minimum(step, tf.shape(tail)[0]))
+        # Below its last hit the searcher may know better products than those of the tail.
+        within = best.values >= scores[:, -1:]
+        found = tf.where(within, tf.gather(as_read(self.tail), best.indices), -1)
+        scores = tf.concat(
+            [tf.where(there, scores, LOWEST), tf.where(within, best.values, LOWEST)], axis=1
+        )
+        products = tf.concat([tf.where(there, products, -1), found], axis=1)
+        first = tf.math.top_k(scores, tf.minimum(step, tf.shape(scores)[1]))
+        return first.values, tf.gather(products, first.indices, batch_dims=1)
 
     def _default(self, step: int, size: int) -> Effort:
         """The effort where the recipe says nothing and nothing was measured."""
@@ -183,6 +226,21 @@ def _leaves(size: int, config: IndexConfig) -> int:
     if size < BRUTE_FORCE_BELOW:
         return 0
     return min(size, config.leaves or round(2 * math.sqrt(size)))
+
+
+def build_searcher(
+    vectors: npt.NDArray[np.float32], leaves: int, config: IndexConfig
+) -> tuple[dict[str, tf.Tensor], str]:
+    """A searcher of unit vectors [N, D]: its state by the names of `STATE`, and a fingerprint."""
+    tensors, text = _build(vectors, leaves, config)
+    digest = hashlib.sha256(text.encode())
+    digest.update(np.ascontiguousarray(vectors).tobytes())
+    return tensors, digest.hexdigest()
+
+
+def searcher_name(fingerprint: str) -> str:
+    """The name under which the signatures of a process share a searcher."""
+    return f"tfmm-{fingerprint}"
 
 
 def _dimensions_per_block(config: IndexConfig) -> int:
@@ -212,7 +270,7 @@ def _build(
     searcher = builder.build()
     state = searcher.serialize_to_module()
     # A part that this searcher has no use for is a scalar of whatever was in memory.
-    parts = {name: tf.convert_to_tensor(getattr(state, name)) for name in _STATE}
+    parts = {name: tf.convert_to_tensor(getattr(state, name)) for name in STATE}
     tensors = {n: tf.identity(p) if p.shape.rank else tf.zeros_like(p) for n, p in parts.items()}
     tf.raw_ops.DestroyResourceOp(resource=searcher.searcher_handle)
     return tensors, str(builder.create_config())

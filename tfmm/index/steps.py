@@ -12,7 +12,16 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfmm.index.exact import LOWEST, Hits, keep_allowed, keep_first, search_all, to_width
+from tfmm.index.exact import (
+    LOWEST,
+    Hits,
+    keep_allowed,
+    keep_first,
+    put,
+    ranked,
+    search_all,
+    to_width,
+)
 
 FETCH_STEPS = (16, 48, 128, 512, 2_048)
 _LADDER = 1.25
@@ -90,9 +99,9 @@ def search_in_steps(
     def exact() -> Hits:
         banned = tf.gather(excluded, short)
         found = search_all(tf.gather(queries, short), vectors, k=width, excluded=banned)
-        return keep_first(*_put(hits, short, found), k)
+        return keep_first(*put(hits, short, found), k)
 
-    return _shaped(tf.cond(tf.size(short) > 0, exact, lambda: hits))
+    return ranked(tf.cond(tf.size(short) > 0, exact, lambda: hits))
 
 
 def _by_step(queries: tf.Tensor, need: tf.Tensor, efforts: dict[int, Effort], fetch: Fetch) -> Hits:
@@ -112,14 +121,14 @@ def _by_step(queries: tf.Tensor, need: tf.Tensor, efforts: dict[int, Effort], fe
         effort = Effort(leaves[number], reorder[number])
         found = fetch(tf.gather(queries, rows), steps[number], effort)
         beyond = tf.where(step_of_row > number, step_of_row, len(efforts))
-        return tf.reduce_min(beyond), *_put((scores, indices), rows, to_width(*found, widest))
+        return tf.reduce_min(beyond), *put((scores, indices), rows, to_width(*found, widest))
 
     shape = tf.stack([tf.shape(queries)[0], widest])
     blank = tf.fill(shape, LOWEST), tf.fill(shape, -1)
     _, scores, indices = tf.while_loop(
         lambda number, *_: number < len(efforts), one, (tf.reduce_min(step_of_row), *blank)
     )
-    return _shaped((scores, indices))
+    return ranked((scores, indices))
 
 
 def _allowed(hits: Hits, excluded: tf.Tensor, width: tf.Tensor) -> Hits:
@@ -129,18 +138,4 @@ def _allowed(hits: Hits, excluded: tf.Tensor, width: tf.Tensor) -> Hits:
         lambda: keep_allowed(hits, excluded, width),
         lambda: to_width(*hits, width),
     )
-    return _shaped(allowed)
-
-
-def _put(hits: Hits, rows: tf.Tensor, found: Hits) -> Hits:
-    """Hits with those of `found` at `rows`."""
-    at = rows[:, tf.newaxis]
-    return (
-        tf.tensor_scatter_nd_update(hits[0], at, found[0]),
-        tf.tensor_scatter_nd_update(hits[1], at, found[1]),
-    )
-
-
-def _shaped(hits: Hits) -> Hits:
-    """Hits whose rank a branch or a loop may have forgotten."""
-    return tf.ensure_shape(hits[0], [None, None]), tf.ensure_shape(hits[1], [None, None])
+    return ranked(allowed)

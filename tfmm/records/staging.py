@@ -17,8 +17,9 @@ class Staging:
     """A context manager around the folder in which `out` is prepared.
 
     On entry, what a killed process left there is removed, and the former result that it had moved
-    aside is put back; on exit, what this process did not publish is removed. The lock is on the
-    folder itself, so that the kernel drops it with the process.
+    aside is put back; on exit, what this process did not publish is removed. With `keep` both stay,
+    for work that is taken up again. The lock is on the folder itself, so that the kernel drops it
+    with the process.
 
     Attributes:
       out: The folder to publish.
@@ -28,8 +29,9 @@ class Staging:
       TfmmError: On entry, when another process is preparing `out`.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, *, keep: bool = False) -> None:
         self.out = out
+        self._keep = keep
         self.path = out.with_name(f".{out.name}.staging")
         self._old = out.with_name(f".{out.name}.old")
         self._lock = -1
@@ -38,8 +40,8 @@ class Staging:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         while not self._locked():
             pass
-        for entry in self.path.iterdir():
-            _remove(entry)
+        if not self._keep:
+            self.clear()
         if self._old.exists() and not self.out.exists():
             os.rename(self._old, self.out)  # killed between the two renames of `publish`
         _remove(self._old)
@@ -59,12 +61,17 @@ class Staging:
         except BlockingIOError:
             os.close(self._lock)
             raise TfmmError(
-                f"{self.out}: expected to be the only one who prepares it, found another process"
+                f"{self.out}: expected to be the only one who writes it, found another process"
             ) from None
         except FileNotFoundError:
             pass
         os.close(self._lock)
         return False
+
+    def clear(self) -> None:
+        """Removes all that was written so far."""
+        for entry in self.path.iterdir():
+            _remove(entry)
 
     def publish(self) -> None:
         """Puts the folder in place of `out`; readers see the old one or the new one."""
@@ -79,7 +86,8 @@ class Staging:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _remove(self.path)
+        if not self._keep or (self.path.is_dir() and not any(self.path.iterdir())):
+            _remove(self.path)
         os.close(self._lock)
 
 

@@ -8,12 +8,12 @@ line by line, since pyarrow's reader stops at the first bad line and this one mu
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -21,31 +21,16 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from tfmm.errors import TfmmError
-from tfmm.records.schema import TABLES, Stored, Table, TableName
+from tfmm.records.schema import Stored, Table
+from tfmm.records.sources import SourceFile
 from tfmm.records.values import Unreadable, is_absent, shown
 
 BATCH_ROWS = 1024
 """Most rows of Parquet that are in memory at a time."""
 
-_COMPRESSIONS = (".gz", ".bz2", ".zst")
 _BUFFER_BYTES = 1 << 20  # of CSV pyarrow reads 32 of them ahead, and no row may be longer
 _BATCH_BYTES = 32 << 20
 _SHOWN_HEADER_CHARACTERS = 80
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """One file of a table.
-
-    Attributes:
-      path: Where it is.
-      name: Path relative to the dataset folder, for messages.
-      kind: Its format, from its name.
-    """
-
-    path: Path
-    name: str
-    kind: str
 
 
 @dataclass(frozen=True)
@@ -61,59 +46,6 @@ class SourceRow:
     problem: str = ""
 
 
-def find_tables(folder: Path) -> dict[TableName, list[SourceFile]]:
-    """The files of each table that a dataset has: `products.csv`, or all in a folder `events/`.
-
-    Raises:
-      TfmmError: The folder is none, has no products, or has a table twice, or a file is empty.
-    """
-    if not folder.is_dir():
-        raise TfmmError(f"{folder}: expected a dataset folder, found none")
-    tables: dict[TableName, list[SourceFile]] = {}
-    for name in TABLES:
-        single = [file for file in _sources(folder, folder) if _stem(file.path) == name]
-        inside = _sources(folder / name, folder) if (folder / name).is_dir() else []
-        if len(single) > 1 or (single and inside):
-            found = ", ".join(file.name for file in single + inside[:1])
-            raise TfmmError(f"{folder}: expected one source of {name}, found {found}")
-        if single or inside:
-            tables[name] = single or inside
-    if "products" not in tables:
-        raise TfmmError(
-            f"{folder}: expected products.parquet, products.csv or products.jsonl, found none"
-        )
-    for file in (file for files in tables.values() for file in files):
-        if not file.path.stat().st_size:
-            raise TfmmError(f"{file.name}: expected at least one row, found an empty file")
-    return tables
-
-
-def _sources(folder: Path, root: Path) -> list[SourceFile]:
-    files = [
-        SourceFile(path, path.relative_to(root).as_posix(), kind)
-        for path in sorted(folder.iterdir())
-        if (kind := _kind(path)) and path.is_file() and not path.name.startswith((".", "_"))
-    ]
-    return files
-
-
-def _suffixes(path: Path) -> tuple[str, str]:
-    compression = path.suffix if path.suffix in _COMPRESSIONS else ""
-    return Path(path.name.removesuffix(compression)).suffix, compression
-
-
-def _kind(path: Path) -> str:
-    suffix, compression = _suffixes(path)
-    if suffix == ".parquet" and not compression:
-        return "parquet"
-    return {".csv": "csv", ".jsonl": "jsonl"}.get(suffix, "")
-
-
-def _stem(path: Path) -> str:
-    suffix, compression = _suffixes(path)
-    return path.name.removesuffix(compression).removesuffix(suffix)
-
-
 @dataclass(frozen=True)
 class Survey:
     """What is known of a file before its rows are read.
@@ -123,10 +55,12 @@ class Survey:
         "float" for numbers and truth values; None for what no feature holds (lists, bytes). CSV
         holds text. In JSONL the values decide: numbers throughout, or else text.
       rows: Data rows, bad ones included; 0 where counting would cost reading a log twice.
+      names: All columns; in JSONL also those without a value in any row, which `columns` lacks.
     """
 
     columns: dict[str, Stored | None]
     rows: int
+    names: frozenset[str]
 
 
 def survey(table: Table, file: SourceFile) -> Survey:
@@ -140,14 +74,15 @@ def survey(table: Table, file: SourceFile) -> Survey:
             with _readable(file), _parquet(file) as parquet:
                 schema, rows = parquet.schema_arrow, int(parquet.metadata.num_rows)
             _check_names(table, file, schema.names)
-            return Survey({field.name: _stored(field.type) for field in schema}, rows)
+            columns = {field.name: _stored(field.type) for field in schema}
+            return Survey(columns, rows, frozenset(columns))
         case "csv":
             names = _csv_names(file)
             _check_names(table, file, names)
             rows = _csv_count(file, names) if table.counted else 0
-            return Survey(dict.fromkeys(names, "text"), rows)
+            return Survey(dict.fromkeys(names, "text"), rows, frozenset(names))
         case _:
-            return _survey_jsonl(file) if table.counted else Survey({}, 0)
+            return _survey_jsonl(file) if table.counted else Survey({}, 0, frozenset())
 
 
 def _check_names(table: Table, file: SourceFile, names: Sequence[str]) -> None:
@@ -184,13 +119,15 @@ def _stored(kind: Any) -> Stored | None:
 
 def _survey_jsonl(file: SourceFile) -> Survey:
     columns: dict[str, Stored | None] = {}
+    names: set[str] = set()
     rows = 0
     for row in _jsonl_rows(file):
         rows += 1
+        names.update(row.values or {})
         for name, value in (row.values or {}).items():
             if not is_absent(value) and columns.get(name) != "text":
                 columns[name] = _stored_json(value) or columns.get(name)
-    return Survey(columns, rows)
+    return Survey(columns, rows, frozenset(names))
 
 
 def _stored_json(value: Any) -> Stored | None:
@@ -203,19 +140,31 @@ def _stored_json(value: Any) -> Stored | None:
             return None
 
 
-def read_rows(file: SourceFile) -> Iterator[SourceRow]:
-    """All data rows of a file in order, bad ones included; blank lines are no rows.
+def read_rows(
+    file: SourceFile,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    columns: Sequence[str] | None = None,
+) -> Iterator[SourceRow]:
+    """Data rows of a file in order, bad ones included; blank lines are no rows.
+
+    Args:
+      file: The file.
+      start: Rows to pass over; whole row groups of Parquet are not read for it.
+      stop: Where to end; None for the last row.
+      columns: Columns of Parquet to read; None for all. Other formats give all.
 
     Raises:
       TfmmError: The file as a whole cannot be read.
     """
     match file.kind:
         case "parquet":
-            return _parquet_rows(file)
+            return _parquet_rows(file, start, stop, columns)
         case "csv":
-            return _csv_rows(file)
+            return itertools.islice(_csv_rows(file), start, stop)
         case _:
-            return _jsonl_rows(file)
+            return itertools.islice(_jsonl_rows(file), start, stop)
 
 
 @contextmanager
@@ -235,13 +184,39 @@ def _parquet(file: SourceFile) -> Any:
     return pa.parquet.ParquetFile(file.path, buffer_size=_BUFFER_BYTES, pre_buffer=False)
 
 
-def _parquet_rows(file: SourceFile) -> Iterator[SourceRow]:
-    row = 0
+def _parquet_rows(
+    file: SourceFile, start: int, stop: int | None, columns: Sequence[str] | None
+) -> Iterator[SourceRow]:
     with _readable(file), _parquet(file) as parquet:
-        for batch in parquet.iter_batches(batch_size=_batch_rows(parquet.metadata)):
-            for values in _as_rows(batch.schema.names, map(_cells, batch.columns)):
-                row += 1
-                yield SourceRow(row, values)
+        metadata = parquet.metadata
+        end = metadata.num_rows if stop is None else stop
+        groups, row = _row_groups(metadata, start, end)
+        if not groups:
+            return
+        batches = parquet.iter_batches(_batch_rows(metadata), row_groups=groups, columns=columns)
+        for batch in batches:
+            first, row = row, row + batch.num_rows
+            wanted = batch.slice(max(start - first, 0), max(min(end, row) - max(start, first), 0))
+            numbers = itertools.count(max(start, first) + 1)
+            yield from map(SourceRow, numbers, rows_of(wanted))
+
+
+def rows_of(batch: Any) -> Iterator[dict[str, Any]]:
+    """The rows of an Arrow record batch as plain values; a cell that has none is `Unreadable`."""
+    return _as_rows(batch.schema.names, map(_cells, batch.columns))
+
+
+def _row_groups(metadata: Any, start: int, stop: int) -> tuple[list[int], int]:
+    """The row groups that hold rows [start, stop), and the number of the first one's first row."""
+    ends = list(
+        itertools.accumulate(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+    )
+    groups = [
+        group
+        for group, (first, end) in enumerate(itertools.pairwise([0, *ends]))
+        if first < stop and end > start
+    ]
+    return groups, ([0, *ends][groups[0]] if groups else 0)
 
 
 def _batch_rows(metadata: Any) -> int:

@@ -23,6 +23,7 @@ from tfmm import __version__, artifacts, build
 from tfmm._quiet import no_advice
 from tfmm.artifacts import Answer, Signature
 from tfmm.bounds import check_index
+from tfmm.catalogue import content_fingerprints, product_inputs, read_columns
 from tfmm.config import Config, IndexKind, config_to_dict
 from tfmm.deployment import Request, warmup_requests, write_deployment
 from tfmm.errors import TfmmError
@@ -32,6 +33,7 @@ from tfmm.index.choice import AnyIndex, kind_for, tuned_index
 from tfmm.index.exact import LOWEST, ExactIndex
 from tfmm.index.ivf import ONE_LEAF_BELOW
 from tfmm.index.tuning import moved
+from tfmm.ledger import Ledger, write_log
 from tfmm.records.tfrecord import PreparedData
 from tfmm.retriever import Retriever
 
@@ -53,7 +55,6 @@ _PACKAGES = (
 )
 # What evaluation must know of the training: where the test period starts, and on what.
 _FROM_RUN = ("data", "split", "pairs", "steps", "metrics", "temperature")
-Columns = dict[str, npt.NDArray[Any]]
 
 
 def export(
@@ -91,25 +92,26 @@ def export(
     columns = read_columns(trained.config, prepared)
     ids = [one.decode() for one in columns["product_id"]]
     preprocessor = trained.make_preprocessor(ids)
-    vectors = _embed(trained, preprocessor, prepared, trained.from_log(ids), console)
+    vectors, fingerprints = _embed(trained, preprocessor, prepared, console)
+    ledger = Ledger(fingerprints, trained.popularity(ids))
     retriever_of = functools.partial(
         Retriever,
         trained.config,
         preprocessor=preprocessor,
         towers=(trained.query_tower, trained.product_tower),
         products=columns,
-        popularity=trained.popularity(ids),
+        popularity=ledger.popularity,
     )
     made, facts = _index(trained.config, prepared, ids=ids, vectors=vectors, whole=retriever_of)
     retriever = retriever_of(index=made)
     with artifacts.staging(saved_models / trained.config.name) as staged:
         console.print(f"saving {len(ids)} products, index {facts['kind']}")
         retriever.save(staged)
-        manifest = _manifest(trained, prepared, index=facts)
-        artifacts.write_manifest(staged, manifest | _ops(staged))
-        asked = warmup_requests(
-            artifacts.signature_specs(staged), product_id=ids[0], text=_words(trained, prepared)
-        )
+        artifacts.write_manifest(staged, _manifest(trained, prepared, index=facts) | _ops(staged))
+        ledger.write(staged)
+        write_log(staged, trained.counts)
+        specs, words = artifacts.signature_specs(staged), _words(trained, prepared)
+        asked = warmup_requests(specs, product_id=ids[0], text=words)
         write_deployment(staged, trained.config.name, asked)
         console.print("comparing the saved model with the one in memory")
         verify(staged, retriever, _compared(questions(trained.config, prepared), asked))
@@ -138,71 +140,28 @@ def _words(trained: build.Trained, prepared: PreparedData) -> str:
     return next((row[name] for row in rows for name in fields if row[name]), trained.config.name)
 
 
-def read_columns(config: Config, prepared: PreparedData) -> Columns:
-    """Ids, returned columns and those of rules, of the catalogue, arrays [N] in product order.
-
-    Raises:
-      TfmmError: There are no products, or a returned column holds a list or media.
-    """
-    schema, catalogue = prepared.schema("products"), config.catalogue
-    for name in catalogue.returned:
-        if schema.get(name) not in ("text", "float", "int"):
-            raise TfmmError(
-                f"catalogue.returned: expected columns of text or numbers, received {name}"
-            )
-    ruled = (*catalogue.facets, *catalogue.ranges, "in_stock")
-    names = list(dict.fromkeys(["product_id", *catalogue.returned, *ruled]))
-    rows = list(prepared.rows("products", names))
-    if not rows:
-        raise TfmmError(f"{prepared.path}: expected at least one product, found none")
-    types = {"text": object, "float": np.float32, "int": np.int64}
-    return {
-        name: np.array(
-            [row[name].encode() if schema[name] == "text" else row[name] for row in rows],
-            dtype=types[str(schema[name])],
-        )
-        for name in names
-    }
-
-
 def _embed(
     trained: build.Trained,
     preprocessor: Preprocessor,
     prepared: PreparedData,
-    from_log: Mapping[str, npt.NDArray[Any]],
     console: Console,
-) -> npt.NDArray[np.float32]:
-    """Unit vectors of all products, [N, D]; `from_log` [N, ...] is what the log says of them."""
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint64]]:
+    """Unit vectors of all products, [N, D], and fingerprints [N] of what they are made of."""
     raw = product_inputs(trained.config, prepared).batch(EMBED_BATCH)
-    features = raw.map(preprocessor.product, num_parallel_calls=2).prefetch(2)
+    features = raw.map(lambda one: (one, preprocessor.product(one)), num_parallel_calls=2)
     tower = tf.function(trained.product_tower, autograph=False, reduce_retracing=True)
-    log = tf.data.Dataset.from_tensor_slices(dict(from_log)).batch(EMBED_BATCH)
-    parts = []
+    parts, fingerprints = [], []
     with _bar(console) as bar:
         task = bar.add_task("embedding products", total=prepared.count("products"))
-        for batch, known in zip(features, log, strict=True):
-            parts.append(tower(batch | known).numpy())
+        for content, batch in features.prefetch(2):
+            parts.append(tower(batch).numpy())
+            read = {name: value.numpy() for name, value in content.items()}
+            fingerprints.append(content_fingerprints(read))
             bar.advance(task, len(parts[-1]))
     vectors: npt.NDArray[np.float32] = np.concatenate(parts).astype(np.float32)
     if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
         raise TfmmError("export: expected embeddings of unit norm, the trained towers give others")
-    return vectors
-
-
-def product_inputs(config: Config, prepared: PreparedData) -> tf.data.Dataset:
-    """What the preprocessor reads of each product: text columns, first photo, first sound."""
-    wanted, schema = config.tower.product, prepared.schema("products")
-    columns = config.catalogue.text if "text" in wanted else ()
-    lists = {"image": "images", "audio": "audio"}
-    media = [name for name in lists if name in wanted and lists[name] in schema]
-
-    def pick(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        raw = {name: record[name] for name in columns}
-        for name in media:
-            raw[name] = tf.concat([record[lists[name]], [""]], axis=0)[0]
-        return raw
-
-    return prepared.dataset("products").map(pick, num_parallel_calls=tf.data.AUTOTUNE)
+    return vectors, np.concatenate(fingerprints)
 
 
 def _index(

@@ -59,11 +59,22 @@ def _facts(manifest: dict[str, Any]) -> dict[str, str]:
         "created": manifest["created"],
         "products": f"{index['products']} x {index['dim']}",
         "index": f"{index['kind']}{f' ({recall})' if recall else ''}",
+        **_refreshed(manifest),
         "metrics": metrics or "none recorded",
         "trained on": manifest.get("data", {}).get("fingerprint", "unknown"),
         "catalogue": manifest["catalogue"]["fingerprint"],
         "made with": f"tfmm {versions['tfmm']}, tensorflow {versions['tensorflow']}",
     }
+
+
+def _refreshed(manifest: dict[str, Any]) -> dict[str, str]:
+    """What the last refresh did, if there was one."""
+    if "refresh" not in manifest:
+        return {}
+    did, index = manifest["refresh"], manifest["index"]
+    counts = ", ".join(f"{did[name]} {name}" for name in ("added", "changed", "removed"))
+    beside = [f"{name} {index[name]}" for name in ("tail", "tombstones") if index.get(name)]
+    return {"refreshed": "; ".join([f"from version {did['from_version']}: {counts}", *beside])}
 
 
 def _table(name: str, specs: dict[str, artifacts.InputSpec]) -> Table:

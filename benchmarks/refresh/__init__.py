@@ -1,0 +1,1 @@
+"""What a refresh of a published model costs."""
