@@ -13,8 +13,9 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfmm._keras import keras
-from tfmm.config import Config, config_from_dict
+from tfmm.config import Config, affinity_widths, config_from_dict
 from tfmm.errors import TfmmError
+from tfmm.features.ids import LoggedProducts
 from tfmm.features.preprocessor import Preprocessor
 from tfmm.features.text import learn_vocabulary
 from tfmm.files import replacing
@@ -54,27 +55,34 @@ class Trained:
 
     def make_preprocessor(self, product_ids: Sequence[str]) -> Preprocessor:
         """The host half, for the catalogue with these product ids."""
-        return make_preprocessor(self.config, self.vocabulary, product_ids)
+        return make_preprocessor(
+            self.config, self.vocabulary, product_ids, logged=self.logged_products()
+        )
 
     def popularity(self, product_ids: Sequence[str]) -> npt.NDArray[np.float32]:
         """What each product counts in the training log, [N]; 0 for new products."""
         return np.array([self.counts.get(p, 0.0) for p in product_ids], dtype=np.float32)
 
-    def rows(self, product_ids: Sequence[str]) -> npt.NDArray[np.int32]:
-        """Rows + 1 of the training catalogue, [N]; 0 for products that are not in its log."""
-        known = {p: row for row, (p, count) in enumerate(self.counts.items(), 1) if count > 0}
-        return np.array([known.get(p, 0) for p in product_ids], dtype=np.int32)
+    def logged_products(self) -> LoggedProducts | None:
+        """What the training log says of products; None where there are none or no tower reads it.
 
-    def from_log(self, product_ids: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-        """Features [N, ...] of products that only the training log knows; zeros for new ones."""
-        rows = self.rows(product_ids)
-        if self.log is None:
-            return {"id": rows}
-        return {"id": rows, "popularity": np.pad(self.log, [(1, 0), (0, 0)])[rows]}
+        Products that the log does not know are new to it, also those of the training catalogue.
+        """
+        known = {p: row for row, (p, count) in enumerate(self.counts.items(), 1) if count > 0}
+        reads = {"id", "popularity"} & set(self.config.tower.product)
+        if not known or not (reads or affinity_widths(self.config)):
+            return None
+        rows = np.array(list(known.values()), np.int32)
+        features = None if self.log is None else self.log[rows - 1]
+        return LoggedProducts(list(known), rows=rows, features=features)
 
 
 def make_preprocessor(
-    config: Config, vocabulary: Sequence[str], product_ids: Sequence[str]
+    config: Config,
+    vocabulary: Sequence[str],
+    product_ids: Sequence[str],
+    *,
+    logged: LoggedProducts | None = None,
 ) -> Preprocessor:
     """The host half of a recipe."""
     preprocessing = None
@@ -87,6 +95,7 @@ def make_preprocessor(
         vocabulary=vocabulary,
         product_ids=product_ids,
         text_preprocessing=preprocessing,
+        logged=logged,
     )
 
 

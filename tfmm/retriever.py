@@ -31,7 +31,8 @@ for all rows; H, X and M are `history_length`, `exclude_length` and `facet_value
   text, image, audio, history, and of history_event and history_age_seconds what the recipe reads;
   gives `embedding` float32 [B, D], unit norm.
 `embed_product`
-  the product's text columns, image, audio string [B]; gives `embedding` float32 [B, D], unit norm.
+  product_id, by which the training log may know it, the product's text columns, image, audio
+  string [B]; gives `embedding` float32 [B, D], unit norm.
 
 Ranked answers hold `product_id` string, `score` float32 and the recipe's returned columns, each
 [B, K], K being the largest k of the batch. Rows with fewer hits are padded with product_id "", the
@@ -53,19 +54,21 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfmm import signatures as inputs
+from tfmm.catalogue import NO_NUMBER, returned_values
 from tfmm.config import MEDIA, Config, affinity_widths, late_parts, vector_dim
 from tfmm.contract import SIGNATURE_OF
 from tfmm.errors import TfmmError
 from tfmm.features.history import history_facts, known_items
 from tfmm.features.preprocessor import Preprocessor
 from tfmm.index.exact import LOWEST
+from tfmm.index.growing import growing
 from tfmm.index.popular import PopularIndex
 from tfmm.index.restricted import RestrictedSearch, Rows, Searched
 from tfmm.index.rules import Rules
 from tfmm.signatures import Tensors, signature
+from tfmm.towers.hub import SMALL
 from tfmm.towers.tower import affinity_part, fused_part
 
-NO_NUMBER = -1
 _ENDS = ("min", "max")
 
 
@@ -179,7 +182,8 @@ class Retriever(tf.Module):
     def _product_inputs(self) -> list[inputs.Input]:
         read = self.preprocessor.modalities("product")
         columns = self._config.catalogue.text if "text" in read else ()
-        return inputs.product([*columns, *(m for m in ("image", "audio") if m in read)])
+        media = [m for m in ("image", "audio") if m in read]
+        return inputs.product(list(dict.fromkeys(["product_id", *columns, *media])))
 
     def _search(self, given: Tensors) -> Tensors:
         embedding, asked = self._embed(given)
@@ -226,6 +230,10 @@ class Retriever(tf.Module):
 
     def _embedded(self, raw: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
         features = self.preprocessor.query(raw)
+        if self._config.text.handle == SMALL:
+            # Which is traced for any width; a query has few of the tokens that it may have.
+            widths = ("text/ids", "text/ngrams")
+            features |= {name: _cut(features[name]) for name in widths if name in features}
         rows = tf.shape(features["row"])[0]
         parts = tf.zeros([rows], tf.float32)
         for modality in MEDIA:
@@ -233,8 +241,7 @@ class Retriever(tf.Module):
                 row = features[f"{modality}/row"]
                 parts += tf.math.unsorted_segment_sum(tf.ones_like(row, tf.float32), row, rows)
         if "history" in features:
-            vectors = self.index.vectors_of(tf.maximum(features["history"] - 1, 0))
-            items, known = known_items(features["history"], vectors)
+            items, known = self._past(features["history"])
             if affinity_widths(self._config):
                 features |= {"history/affinity": affinity_part(items, self._config)}
             fused = fused_part(items, self._config.tower.dim, late_parts(self._config))
@@ -242,6 +249,17 @@ class Retriever(tf.Module):
             parts += tf.reduce_max(known, axis=1)
         embedding = self._call_query(features)
         return tf.ensure_shape(embedding, [None, vector_dim(self._config)]), parts > 0
+
+    def _past(self, history: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """What `known_items` gives; most batches have no history, and it is much to gather."""
+        shape = tf.shape(history)
+        dim = self.index.vectors.shape[1]
+        items, known = tf.cond(
+            tf.reduce_any(history > 0),
+            lambda: known_items(history, self.index.vectors_of(tf.maximum(history - 1, 0))),
+            lambda: (tf.zeros(tf.concat([shape, [dim]], axis=0)), tf.zeros(shape)),
+        )
+        return tf.ensure_shape(items, [*history.shape, dim]), tf.ensure_shape(known, history.shape)
 
     def _checked_k(self, k: tf.Tensor) -> tf.Tensor:
         largest = self._config.catalogue.max_k
@@ -284,6 +302,13 @@ class Retriever(tf.Module):
         return answer
 
 
+def _cut(ids: tf.Tensor) -> tf.Tensor:
+    """Ids [C, L] without the columns at the end that are padding in every row; one column stays."""
+    place = tf.range(1, tf.shape(ids)[1] + 1)
+    used = tf.reduce_max(tf.where(ids != 0, place, 0))
+    return ids[:, : tf.maximum(used, 1)]
+
+
 def _columns(config: Config, products: Mapping[str, npt.NDArray[Any]]) -> dict[str, tf.Variable]:
     """The id and the returned columns as variables [N]; a missing number becomes NO_NUMBER."""
     wanted: Sequence[str] = [n for n in config.catalogue.returned if n != "product_id"]
@@ -291,12 +316,5 @@ def _columns(config: Config, products: Mapping[str, npt.NDArray[Any]]) -> dict[s
         raise TfmmError("catalogue.returned: expected columns other than score, received score")
     variables = {}
     for name in ("product_id", *wanted):
-        values = np.asarray(products[name])
-        if values.dtype.kind == "f":
-            values = np.nan_to_num(
-                values, nan=NO_NUMBER, posinf=NO_NUMBER, neginf=NO_NUMBER
-            ).astype(np.float32)
-        elif values.dtype.kind in "iub":
-            values = values.astype(np.int64)
-        variables[name] = tf.Variable(tf.constant(values), trainable=False, name=name)
+        variables[name] = growing(returned_values(np.asarray(products[name])), name)
     return variables

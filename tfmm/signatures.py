@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -21,6 +21,24 @@ _HIGHEST = float(np.finfo(np.float32).max)
 # A few bytes can claim a million rows, each of which would be embedded and searched.
 MAX_ROWS = 4096
 Tensors = dict[str, tf.Tensor]
+
+
+_Check = tuple[tf.Tensor, Callable[[], tf.Tensor]]
+"""What must hold, and what is said where it does not."""
+
+
+class _Sizes(NamedTuple):
+    """Sizes of the inputs of a call.
+
+    Attributes:
+      has_ranks: Whether they have as many dimensions as they should.
+      rows: The first size of each, int32.
+      widths: The second size of those that have two, int32.
+    """
+
+    has_ranks: tf.Tensor
+    rows: tf.Tensor
+    widths: tf.Tensor
 
 
 @dataclass(frozen=True)
@@ -144,14 +162,25 @@ def aligned(inputs: Sequence[Input], values: Sequence[tf.Tensor]) -> Tensors:
       tf.errors.InvalidArgumentError: An input has another number of rows, more than `MAX_ROWS`, or
         another number of values a row; the graph says so in one sentence.
     """
-    shapes = [_true_shape(value) for value in values]
-    rows = tf.stack([shape[0] for shape in shapes])
-    batch = tf.reduce_max(rows)
-    widths = tf.stack(
-        [shape[1] if one.width else 0 for one, shape in zip(inputs, shapes, strict=True)]
-    )
-    wanted = tf.constant([one.width for one in inputs])
+    sizes = _sizes(inputs, values)
+    batch = tf.reduce_max(sizes.rows)
+    wide = [one for one in inputs if one.width]
+    checks = _checks_of_rows(inputs, sizes, batch) + _checks_of_widths(wide, sizes)
+    with tf.control_dependencies([_refuse_unless_all(checks)]):
+        return {
+            one.name: tf.broadcast_to(value, [batch, one.width] if one.width else [batch])
+            for one, value in zip(inputs, values, strict=True)
+        }
+
+
+def _checks_of_rows(inputs: Sequence[Input], sizes: _Sizes, batch: tf.Tensor) -> list[_Check]:
+    rows = sizes.rows
     names = tf.constant([f"{one.name}: expected " for one in inputs])
+
+    def ranks_sentence() -> tf.Tensor:
+        two = ", ".join(one.name for one in inputs if one.width) or "none"
+        expected = f"2 dimensions of {two}, 1 of the others"
+        return tf.constant(f"inputs: expected {expected}, received other numbers of them")
 
     def rows_sentence() -> tf.Tensor:
         worst = tf.argmin(_fits(rows, batch))
@@ -163,21 +192,36 @@ def aligned(inputs: Sequence[Input], values: Sequence[tf.Tensor]) -> Tensors:
         most = f"at most {MAX_ROWS} rows, received "
         return tf.strings.join([names[tf.argmax(rows)], most, tf.as_string(batch)])
 
-    def widths_sentence() -> tf.Tensor:
-        worst = tf.argmin(tf.cast(widths == wanted, tf.int32))
-        expected, received = tf.as_string(wanted[worst]), tf.as_string(widths[worst])
+    return [
+        (sizes.has_ranks, ranks_sentence),
+        (tf.reduce_all(_fits(rows, batch) == 1), rows_sentence),
+        (batch <= MAX_ROWS, many_sentence),
+    ]
+
+
+def _checks_of_widths(wide: Sequence[Input], sizes: _Sizes) -> list[_Check]:
+    if not wide:
+        return []
+    wanted = tf.constant([one.width for one in wide])
+    names = tf.constant([f"{one.name}: expected " for one in wide])
+
+    def sentence() -> tf.Tensor:
+        worst = tf.argmin(tf.cast(sizes.widths == wanted, tf.int32))
+        expected, received = tf.as_string(wanted[worst]), tf.as_string(sizes.widths[worst])
         return tf.strings.join([names[worst], expected, " values a row, received ", received])
 
-    checks = [
-        refuse_unless(tf.reduce_all(_fits(rows, batch) == 1), rows_sentence),
-        refuse_unless(batch <= MAX_ROWS, many_sentence),
-        refuse_unless(tf.reduce_all(widths == wanted), widths_sentence),
-    ]
-    with tf.control_dependencies(checks):
-        return {
-            one.name: tf.broadcast_to(value, [batch, one.width] if one.width else [batch])
-            for one, value in zip(inputs, values, strict=True)
-        }
+    return [(tf.reduce_all(sizes.widths == wanted), sentence)]
+
+
+def _refuse_unless_all(checks: Sequence[_Check]) -> tf.Operation:
+    """One check of several, since each costs a query time: the first that fails has the word."""
+
+    def sentence(rest: Sequence[_Check]) -> tf.Tensor:
+        (accepted, words), *more = rest
+        return tf.cond(accepted, lambda: sentence(more), words) if more else words()
+
+    accepted = tf.reduce_all(tf.stack([accepted for accepted, _ in checks]))
+    return refuse_unless(accepted, lambda: sentence(checks))
 
 
 def refuse_unless(accepted: tf.Tensor, sentence: Callable[[], tf.Tensor]) -> tf.Operation:
@@ -196,7 +240,26 @@ def _fits(rows: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
     return tf.cast((rows > 0) & ((rows == 1) | (rows == batch)), tf.int32)
 
 
-def _true_shape(value: tf.Tensor) -> tf.Tensor:
-    # A server feeds any shape; what the graph believes of its inputs is hidden from it, or the
-    # width would be folded into a constant and a wrong one never noticed.
-    return tf.shape(tf.raw_ops.PlaceholderWithDefault(input=value, shape=None))
+def _sizes(inputs: Sequence[Input], values: Sequence[tf.Tensor]) -> _Sizes:
+    """Sizes of what is fed.
+
+    A server feeds any shape; what the graph believes of its inputs is hidden from it, or the width
+    would be folded into a constant and a wrong one never noticed. An operation for each size of
+    each input took longer than many a query, so that all shapes are read side by side.
+    """
+    shapes: dict[int, tf.Tensor] = {}
+    for dtype in dict.fromkeys(one.dtype for one in inputs):
+        same = [place for place, one in enumerate(inputs) if one.dtype == dtype]
+        hidden = [
+            tf.raw_ops.PlaceholderWithDefault(input=values[place], shape=None) for place in same
+        ]
+        shapes |= zip(same, tf.shape_n(hidden), strict=True)
+    ranks = [2 if one.width else 1 for one in inputs]
+    starts = np.cumsum([0, *ranks]).astype(np.int32)
+    sizes = tf.concat([shapes[place] for place in range(len(inputs))], axis=0)
+    has_ranks = tf.size(sizes) == starts[-1]
+    # So that places exist whatever was fed.
+    sizes = tf.concat([sizes, np.zeros(starts[-1], np.int32)], axis=0)
+    wide = [start + 1 for start, rank in zip(starts[:-1], ranks, strict=True) if rank == 2]
+    widths = tf.gather(sizes, np.array(wide, np.int32))
+    return _Sizes(has_ranks, tf.gather(sizes, starts[:-1]), widths)

@@ -96,7 +96,7 @@ def test_a_photo_that_cannot_be_read_is_refused_with_a_sentence(exported):
 def test_a_product_embeds_as_it_stands_in_the_index(exported):
     made, loaded = exported
     embed = loaded.signatures["embed_product"]
-    assert set(embed.inputs) == {"title", "title_zh", "image"}
+    assert set(embed.inputs) == {"product_id", "title", "title_zh", "image"}
     row = PRODUCTS[9]
     embedding = embed(**{name: [row[name]] for name in embed.inputs})["embedding"]
     np.testing.assert_allclose(embedding[0], made.index.vectors[9].numpy(), atol=1e-5)

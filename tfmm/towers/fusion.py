@@ -115,20 +115,21 @@ class Attention(_Fusion):
         self.residual = self._zero_dense(width)
 
     def fuse(self, tokens: tf.Tensor, present: tf.Tensor) -> tf.Tensor:  # noqa: D102 - see _Fusion
-        x = tokens + self.modality
+        # Dense layers are one product over rows, and a dozen operations over anything deeper.
+        x = tf.reshape(tokens + self.modality, [-1, self._width])
         normed = self.norms[0](x)
         query, key, value = (
-            self._split(dense(normed)) for dense in (self.query, self.key, self.value)
+            self._split(dense(normed), present) for dense in (self.query, self.key, self.value)
         )
         scores = tf.einsum("bmhd,bnhd->bhmn", query, key) / math.sqrt(self._width // self._heads)
         weights = _masked_softmax(scores, present[:, tf.newaxis, tf.newaxis, :])
         mixed = tf.einsum("bhmn,bnhd->bmhd", weights, value)
-        x += self.joined(tf.reshape(mixed, [-1, present.shape[1], self._width]))
+        x += self.joined(tf.reshape(mixed, [-1, self._width]))
         x += self.residual(self.hidden(self.norms[1](x)))
-        return _masked_mean(x, present)
+        return _masked_mean(tf.reshape(x, [-1, *tokens.shape[1:]]), present)
 
-    def _split(self, x: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(x, [-1, x.shape[1], self._heads, self._width // self._heads])
+    def _split(self, x: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(x, [-1, present.shape[1], self._heads, self._width // self._heads])
 
 
 class MlpFm(_Fusion):

@@ -45,7 +45,7 @@ class _Reusable(tf.Module):
 
     @tf.function
     def __call__(self, inputs: Any, training: bool = False) -> tf.Tensor:
-        return self.network(inputs)
+        return self.network(inputs, training)
 
 
 def build_text_module(

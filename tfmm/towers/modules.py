@@ -9,6 +9,10 @@ SavedModel is differentiated across a function boundary, and the gradients of `r
 and the like take the forward function's axis constant as an argument. XLA then demands that all
 inputs of the forward function be compile-time constants, the weights included, and compiles anew in
 every step. The gradients of einsum hold their axes in an attribute and do not.
+
+A served query is one row of a few words, where einsum and convolutions cost many times their
+arithmetic, and nobody asks for a gradient. So the text network, which most queries need, computes
+the same by plainer operations where it is called without `training`.
 """
 
 from __future__ import annotations
@@ -60,9 +64,13 @@ class _Norm(tf.Module):
         self.offset = _Weights.constant((width,), 0.0, "offset")
         self._width = float(width)
 
-    def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        x -= tf.expand_dims(tf.einsum("...w->...", x), -1) / self._width
-        variance = tf.expand_dims(tf.einsum("...w,...w->...", x, x), -1) / self._width
+    def __call__(self, x: tf.Tensor, training: bool = True) -> tf.Tensor:
+        if training:
+            x -= tf.expand_dims(tf.einsum("...w->...", x), -1) / self._width
+            variance = tf.expand_dims(tf.einsum("...w,...w->...", x, x), -1) / self._width
+        else:
+            x -= tf.reduce_mean(x, axis=-1, keepdims=True)
+            variance = tf.reduce_mean(tf.square(x), axis=-1, keepdims=True)
         return x * tf.math.rsqrt(variance + 1e-5) * self.scale + self.offset
 
 
@@ -116,20 +124,24 @@ class TextNetwork(tf.Module):
         self.hidden = [_Dense(weights, (width, 2 * width), f"hidden_{p}") for p in self.parts]
         self.output = _Dense(weights, (2 * width, width), "output")
 
-    def __call__(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+    def __call__(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """`{"ids": int32 [C, L], "ngrams": int32 [C, G]}`, 0 = padding, to `[C, width]`."""
         ids = inputs["ids"]
         present = tf.cast(ids != 0, tf.float32)
-        pieces = _embed(self.embedding, ids) * tf.expand_dims(present, -1)
-        phrases = pieces + tf.nn.relu(tf.nn.conv1d(pieces, self.order, 1, "SAME"))
-        pooled = [_masked_mean(phrases, present), _attend(phrases, self.score, present)]
+        pieces = _embed(self.embedding, ids, training) * tf.expand_dims(present, -1)
+        phrases = pieces + tf.nn.relu(_threes(pieces, self.order, training))
+        pooled = [
+            _masked_mean(phrases, present, training),
+            _attend(phrases, self.score, present, training),
+        ]
         if self.ngram_embedding is not None:
             ngrams = inputs["ngrams"]
-            embedded = _embed(self.ngram_embedding, ngrams)
+            embedded = _embed(self.ngram_embedding, ngrams, training)
             present = tf.cast(ngrams != 0, tf.float32)
-            pooled.append(_attend(embedded, self.ngram_score, present))
+            pooled.append(_attend(embedded, self.ngram_score, present, training))
         branches = zip(self.norms, self.hidden, pooled, strict=True)
-        return self.output(tf.nn.relu(tf.add_n([dense(norm(x)) for norm, dense, x in branches])))
+        hidden = tf.add_n([dense(norm(x, training)) for norm, dense, x in branches])
+        return self.output(tf.nn.relu(hidden))
 
 
 class ImageNetwork(tf.Module):
@@ -156,7 +168,7 @@ class ImageNetwork(tf.Module):
         self.norms = [_Norm(incoming, "norm_mean"), _Norm(incoming, "norm_max")]
         self.outputs = [_Dense(weights, (incoming, width), f"output{i}") for i in range(2)]
 
-    def __call__(self, pixels: tf.Tensor) -> tf.Tensor:
+    def __call__(self, pixels: tf.Tensor, training: bool = False) -> tf.Tensor:
         """`[C, H, W, 3]` in 0..1 to `[C, width]`."""
         x = pixels * 4.0 - 2.0
         for stage, down in enumerate(self.down):
@@ -192,7 +204,7 @@ class AudioNetwork(tf.Module):
         self.output_norms = [_Norm(detectors, f"output_norm{i}") for i in range(2)]
         self.outputs = [_Dense(weights, (detectors, width), f"output{i}") for i in range(2)]
 
-    def __call__(self, log_mel: tf.Tensor) -> tf.Tensor:
+    def __call__(self, log_mel: tf.Tensor, training: bool = False) -> tf.Tensor:
         """`[C, T, mel]` to `[C, width]`."""
         x = log_mel - tf.reduce_mean(log_mel, axis=1, keepdims=True)
         energy = tf.reduce_mean(tf.square(x), axis=[1, 2], keepdims=True)
@@ -215,23 +227,45 @@ def _largest(x: tf.Tensor) -> tf.Tensor:
     return tf.einsum("clw,clw->cw", x, where) / tf.reduce_sum(where, 1)
 
 
-def _embed(embedding: tf.Variable, ids: tf.Tensor) -> tf.Tensor:
+def _embed(embedding: tf.Variable, ids: tf.Tensor, training: bool) -> tf.Tensor:
     """Rows of `embedding`, scaled to about unit length per element: `[C, L] -> [C, L, W]`.
 
     The scale makes Adam's step on rare rows worth ten, and the product makes the gradient dense
-    inside the module, where XLA knows its shape.
+    inside the module, where XLA knows its shape. Without a gradient only the rows are scaled: the
+    numbers are the same, and a served query does not pay for the whole table.
     """
-    return tf.gather(embedding * 10.0, ids)
+    if training:
+        return tf.gather(embedding * 10.0, ids)
+    return tf.gather(tf.convert_to_tensor(embedding), ids) * 10.0
 
 
-def _masked_mean(x: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
+def _threes(x: tf.Tensor, kernel: tf.Variable, training: bool) -> tf.Tensor:
+    """A convolution of width 3 along the tokens: `[C, L, W]`, `[3, W, W]` -> `[C, L, W]`."""
+    if training:
+        return tf.nn.conv1d(x, kernel, 1, "SAME")
+    width = kernel.shape[1]
+    padded = tf.pad(x, [[0, 0], [1, 1], [0, 0]])
+    around = tf.concat([padded[:, :-2], x, padded[:, 2:]], axis=2)
+    flat = tf.reshape(around, [-1, 3 * width])
+    mixed = tf.matmul(flat, tf.reshape(kernel, [3 * width, width]))
+    return tf.reshape(mixed, tf.shape(x))
+
+
+def _masked_mean(x: tf.Tensor, present: tf.Tensor, training: bool) -> tf.Tensor:
     """Mean over axis 1 of what is present, zeros where nothing is: `[C, L, W] -> [C, W]`."""
     count = tf.reduce_sum(present, 1, keepdims=True)
-    return tf.einsum("clw,cl->cw", x, present / tf.maximum(count, 1.0))
+    return _weighted(x, present / tf.maximum(count, 1.0), training)
 
 
-def _attend(x: tf.Tensor, score: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
+def _attend(x: tf.Tensor, score: tf.Tensor, present: tf.Tensor, training: bool) -> tf.Tensor:
     """Softmax-weighted sum over axis 1 of what is present: `[C, L, W] -> [C, W]`."""
-    scores = tf.einsum("clw,w->cl", x, score)
+    scores = tf.einsum("clw,w->cl", x, score) if training else tf.reduce_sum(x * score, axis=2)
     weight = tf.nn.softmax(scores + (present - 1.0) * 1e9) * present
-    return tf.einsum("clw,cl->cw", x, weight)
+    return _weighted(x, weight, training)
+
+
+def _weighted(x: tf.Tensor, weight: tf.Tensor, training: bool) -> tf.Tensor:
+    """Sum over axis 1: `[C, L, W]`, `[C, L]` -> `[C, W]`."""
+    if training:
+        return tf.einsum("clw,cl->cw", x, weight)
+    return tf.reduce_sum(x * tf.expand_dims(weight, 2), axis=1)

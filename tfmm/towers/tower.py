@@ -96,9 +96,21 @@ class Tower(keras.layers.Layer):
         if self.affinity is not None and self.side == "product":
             features = self.encoded(features, training)
         tokens, present = self.tokens(features, training)
-        alone = {name: self.joint.alone(name, tokens, present) for name in self.late}
+        alone = {name: self._alone(name, tokens, present) for name in self.late}
         more = self._affinity_part(features, tf.shape(present)[0])
         return self.vector(self.joint(tokens, present), alone, present, more)
+
+    @tf.autograph.experimental.do_not_convert
+    def _alone(self, modality: str, tokens: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
+        """Unit vectors `[B, dim]` of one modality; anything where `vector` takes none of it."""
+        if self.side == "product" or present.shape[0] is not None:
+            return self.joint.alone(modality, tokens, present)
+        dim = self.joint.head.units
+        return tf.cond(
+            tf.reduce_any(self.joint.only(modality, present) > 0.5),
+            lambda: tf.ensure_shape(self.joint.alone(modality, tokens, present), [None, dim]),
+            lambda: tf.zeros([tf.shape(present)[0], dim]),
+        )
 
     @tf.autograph.experimental.do_not_convert
     def tokens(
@@ -204,10 +216,13 @@ class Tower(keras.layers.Layer):
         if modality == "history":
             if self.history is None or "history/items" not in features:
                 return absent
-            known = features["history/known"]
-            items = tf.where(known[:, :, tf.newaxis] > 0.5, features["history/items"], 0.0)
-            encoded = self.history(items, known, training=training, facts=_history_facts(features))
-            return self.joint.project(modality, encoded), tf.reduce_max(known, axis=1)
+            if features["history/known"].shape[0] is not None:
+                return self._past(features, training)
+            return tf.cond(
+                tf.reduce_any(features["history/known"] > 0.5),
+                lambda: self._past(features, training),
+                lambda: absent,
+            )
         if modality in ("id", "popularity"):
             layer = self.ids if modality == "id" else self.popularity
             if layer is None or modality not in features:
@@ -224,6 +239,14 @@ class Tower(keras.layers.Layer):
             lambda: self._scatter(modality, features, rows, training),
             lambda: absent,
         )
+
+    def _past(self, features: dict[str, tf.Tensor], training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """The history's tokens `[B, W]` and presence `[B]`."""
+        assert self.history is not None
+        known = features["history/known"]
+        items = tf.where(known[:, :, tf.newaxis] > 0.5, features["history/items"], 0.0)
+        encoded = self.history(items, known, training=training, facts=_history_facts(features))
+        return self.joint.project("history", encoded), tf.reduce_max(known, axis=1)
 
     def _is_logged(self, modality: str, given: tf.Tensor, training: bool) -> tf.Tensor:
         """Presence `[B]` of what the log says of products; training hides it now and then."""
