@@ -176,7 +176,7 @@ format: $(INSTALLED) ## Format the code.
 .PHONY: clean
 clean: ## Remove caches and build leftovers; data, runs, models and the environment stay.
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
-	find tfmm pipelines tests -name __pycache__ -prune -exec rm -rf {} +
+	find tfmm pipelines benchmarks tests -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: distclean
 distclean: clean ## Also remove the environment, data, runs and published models, after asking.

@@ -3,6 +3,7 @@
 import os
 import random
 import sys
+from pathlib import Path
 
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -31,3 +32,13 @@ def seeds() -> None:
     # A test that is collected alone may load TensorFlow itself, while it is half loaded.
     if tensorflow is not None and hasattr(tensorflow, "random"):
         tensorflow.random.set_seed(0)
+
+
+@pytest.fixture(scope="session")
+def words_shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, Path]:
+    """Towers of words, and the first version of their model, which takes a while to export."""
+    import refreshable
+
+    folder = tmp_path_factory.mktemp("words-shop")
+    run = refreshable.trained(refreshable.recipe(folder, 'index.kind="exact"'))
+    return run, refreshable.publish(run, folder / "first", refreshable.ROWS)

@@ -65,7 +65,7 @@ class FakeTower(tf.Module):
         total = tf.repeat(self.nothing[tf.newaxis] * 1e-3, batch, axis=0)
         for modality in ("text", "image", "audio"):
             if f"{modality}/row" in features:
-                vectors = tf.gather(self.table, features[f"{modality}/ids"])
+                vectors = tf.gather(self.table, features[f"{modality}/ids"][:, 0])
                 total += tf.math.unsorted_segment_sum(vectors, features[f"{modality}/row"], batch)
         if "history/items" in features:
             total += tf.reduce_sum(features["history/items"], axis=1) / tf.maximum(
@@ -141,7 +141,6 @@ def _pack(raw: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         if modality in raw:
             rows = tf.where(raw[modality] != "")[:, 0]
             features[f"{modality}/row"] = tf.cast(rows, tf.int32)
-            features[f"{modality}/ids"] = tf.strings.to_hash_bucket_fast(
-                tf.gather(raw[modality], rows), BUCKETS
-            )
+            bucket = tf.strings.to_hash_bucket_fast(tf.gather(raw[modality], rows), BUCKETS)
+            features[f"{modality}/ids"] = bucket[:, tf.newaxis]
     return features

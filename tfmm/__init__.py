@@ -30,6 +30,7 @@ _PUBLIC = {
     "load_config": "tfmm.config",
     "load_model": "tfmm.artifacts",
     "prepare": "tfmm.workflows.prepare",
+    "score": "tfmm.workflows.score",
     "train": "tfmm.workflows.train",
 }
 

@@ -103,6 +103,51 @@ def export(run_folder: Path, data: Path, saved_models: Path, index: IndexKind | 
 
 @main.command()
 @click.argument("saved_model", type=FOLDER)
+@click.option(
+    "--products",
+    type=click.Path(path_type=Path),
+    metavar="CHANGES",
+    help="A products table, or a folder with one: rows add and change products; those whose"
+    " column `removed` is true remove them.",
+)
+@click.option(
+    "--embeddings", type=FILE, help="Vectors to take instead of embedding, as `embeddings` writes."
+)
+@click.option("--compact", is_flag=True, help="Build an approximate index again.")
+@click.option(
+    "--compact-above",
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="Share of additions and removals above which ScaNN's searcher is built again [0.05].",
+)
+def refresh(
+    saved_model: Path,
+    products: Path | None,
+    embeddings: Path | None,
+    compact: bool,
+    compact_above: float | None,
+) -> None:
+    """Publish the next version of SAVED_MODEL with other products, without training."""
+    from tfmm.workflows.refresh import Source  # noqa: PLC0415
+    from tfmm.workflows.refresh import refresh as run_refresh  # noqa: PLC0415
+
+    share = {} if compact_above is None else {"compact_above": compact_above}
+    source = Source(products, embeddings, compact, **share)
+    click.echo(str(run_refresh(saved_model, source)))
+
+
+@main.command()
+@click.argument("saved_model", type=FOLDER)
+@click.option("--out", type=FILE, required=True, help="The Parquet file to write.")
+def embeddings(saved_model: Path, out: Path) -> None:
+    """Write the vectors of SAVED_MODEL's products to a Parquet file."""
+    from tfmm.workflows.embeddings import embeddings as run_embeddings  # noqa: PLC0415
+
+    click.echo(f"{out}: {run_embeddings(saved_model, out)} products")
+
+
+@main.command()
+@click.argument("saved_model", type=FOLDER)
 @click.argument("data", type=FOLDER)
 @click.option("--on", type=click.Choice(["auto", "judgments", "events"]), default="auto")
 @click.option(
@@ -169,6 +214,71 @@ def search(
     from tfmm.workflows.search import search as run_search  # noqa: PLC0415
 
     click.echo(run_search(cast(Path, saved_model), Asked(**asked)))
+
+
+@main.command()
+@click.argument("saved_model", type=FOLDER)
+@click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
+@click.option("--out", type=FOLDER, required=True, help="The folder to write.")
+@click.option(
+    "--shoppers", "kind", flag_value="shoppers", help="INPUT is a log: recommend to its shoppers."
+)
+@click.option(
+    "--similar", "kind", flag_value="similar", help="INPUT has products: find what is like each."
+)
+@click.option("--as-of", metavar="TIME", help="Of shoppers: only events before this time count.")
+@click.option(
+    "--exclude",
+    multiple=True,
+    type=click.Choice(["click", "cart", "purchase"]),
+    help="Of shoppers: leave out the products of such events.",
+)
+@click.option(
+    "--since",
+    type=FOLDER,
+    default=None,
+    help="Of shoppers: an earlier result; those without new events keep its answers.",
+)
+@click.option("--filter", "filters", multiple=True, metavar="NAME=VALUE", help="A rule for all.")
+@click.option("-k", type=int, default=None, help="Number of hits; the model's own without.")
+@click.option("--fields", metavar="A,B", help="Columns of the hits; all that the model declares.")
+@click.option(
+    "--format", "form", type=click.Choice(["parquet", "jsonl", "tfrecord"]), default="parquet"
+)
+@click.option("--block-rows", type=click.IntRange(1), default=16_384, show_default=True)
+@click.option("--max-rejects", type=click.FloatRange(0, 1), default=None, help="The largest share"
+    " of bad rows; the recipe's without.")  # fmt: skip
+@click.option("--runner", type=click.Choice(["local", "spark", "beam"]), default="local")
+@click.option(
+    "--runner-option", "options", multiple=True, metavar="NAME=VALUE",
+    help="A setting of Spark, such as spark.master=yarn, or of Beam, such as runner=FlinkRunner.",
+)  # fmt: skip
+@click.option(
+    "--processes", type=click.IntRange(1), default=1, show_default=True,
+    help="Processes of the local runner.",
+)  # fmt: skip
+@click.option(
+    "--threads", type=click.IntRange(0), default=0, help="Threads of TensorFlow in each process."
+)
+@click.option("--verify", metavar="N", type=click.IntRange(0), default=0, help="Ask a server for N"
+    " of the rows, and fail with status 1 if it answers otherwise.")  # fmt: skip
+@click.option("--server", metavar="HOST:PORT", help="The server to verify with.")
+@click.option("--model", "served_as", help="The model's name there; the folder's without.")
+def score(saved_model: Path, source: Path, out: Path, **options: Any) -> None:
+    """Write SAVED_MODEL's answers to all rows of INPUT; continues an interrupted job.
+
+    INPUT is a Parquet, CSV or JSONL file of queries, a folder of such files, or what `tfmm prepare`
+    wrote.
+    """
+    from tfmm.workflows.score import Running, score_settings  # noqa: PLC0415
+    from tfmm.workflows.score import score as run_score  # noqa: PLC0415
+
+    how = ("runner", "options", "processes", "threads", "max_rejects", "verify", "server")
+    running = Running(**{name: options.pop(name) for name in (*how, "served_as")})
+    settings = score_settings(**options)
+    manifest = run_score(saved_model, source, out, settings=settings, running=running)
+    counts = ", ".join(f"{name} {count}" for name, count in manifest["rows"].items())
+    click.echo(f"{out}: {counts}")
 
 
 @main.command()

@@ -356,7 +356,7 @@ class TrainConfig:
       weight_decay: Decoupled weight decay.
       temperature: Where the learnt softmax temperature starts.
       loss: "softmax"; "triplet" or "max_margin", which want a positive's cosine `margin` above that
-        of the nearest negative or of each.
+        of the nearest negative beyond it or of each.
       margin: Difference of two cosines.
       unimodal: Weight of a second softmax for each modality, between products reduced to it and
         the queries that ask by it; 0 for none.

@@ -22,6 +22,8 @@ BATCHING_PARAMETERS = "batching_params.pbtxt"
 _MEDIA = ("image", "audio")
 _PRODUCT = "embed_product"
 _STOCK = "in_stock_only"
+# Inputs that name products.
+_NAMING = {"product_id", "history"}
 _BATCHING = """\
 # For a server with --enable_batching --enable_per_model_batching_parameters, or with
 # --enable_batching --batching_parameters_file=<this file>. Every input and output of the signatures
@@ -65,6 +67,7 @@ def _parts(
     parts: dict[str, list[Any]] = {"image": [_photo()], "audio": [_sound()]}
     if signature == _PRODUCT:
         parts |= {name: [text] for name in inputs if name not in _MEDIA}
+        parts["product_id"] = [product_id]
     else:
         parts |= {"text": [text], "product_id": [product_id]}
         if "history" in inputs:
@@ -95,6 +98,26 @@ def write_deployment(version: Path, model: str, requests: Sequence[Request]) -> 
                 request.inputs[name].CopyFrom(tf.make_tensor_proto(value, dtype))
             writer.write(log.SerializeToString())
     (version / BATCHING_PARAMETERS).write_text(_BATCHING, encoding="utf-8")
+
+
+def renew_requests(former: Path, version: Path, product_ids: Sequence[str]) -> None:
+    """Writes a version's warm-up requests as a former one has them, of products that are there.
+
+    Args:
+      former: The version whose requests they are.
+      version: The version that gets them.
+      product_ids: Its catalogue; the first stands for those that are gone.
+    """
+    known, first = set(product_ids), product_ids[0].encode()
+    path = version / WARMUP_REQUESTS
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in tf.data.TFRecordDataset(str(former / WARMUP_REQUESTS)):
+            log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+            for name in _NAMING & set(log.predict_log.request.inputs):
+                values = log.predict_log.request.inputs[name].string_val
+                there = [not one or one.decode() in known for one in values]
+                values[:] = [one if it else first for one, it in zip(values, there, strict=True)]
+            writer.write(log.SerializeToString())
 
 
 def _photo() -> bytes:

@@ -272,8 +272,8 @@ class TwoTower(tfrs.Model):
         config = self._config
         if config.loss == "softmax":
             return SampledSoftmax(log_counts, positive=config.log_q_positive, own=own)
-        hardest = config.loss == "triplet"
-        return MarginLoss(config.margin, temperature, hardest=hardest)
+        semi_hard = config.loss == "triplet"
+        return MarginLoss(config.margin, temperature, semi_hard=semi_hard)
 
     def _asked_back(self, products: tf.Tensor, queries: Queries, weight: tf.Tensor) -> tf.Tensor:
         """The other way round: which query asked for the product of each row, sum of losses."""

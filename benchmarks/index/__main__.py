@@ -13,20 +13,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.index import vectors
+from benchmarks.machine import machine
 
 OURS = ("exact", "ivf", "scann")
 PEERS = ("hnswlib", "faiss-ivf", "faiss-pq", "usearch")
@@ -182,20 +179,6 @@ def table(systems: list[Measured], raw_bytes: int) -> str:
             cells += [found, f"{speed:,.0f}", f"{times:.1f}", milliseconds]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def machine() -> str:
-    """What was measured on, with what, and when."""
-    model = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        model = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    packages = ("tfmm", "tensorflow", "scann", "numpy")
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
-    today = datetime.now(UTC).date().isoformat()
-    return f"{model}, {os.cpu_count()} cores; {versions}; {today}"
 
 
 def names_of(args: argparse.Namespace) -> list[str]:

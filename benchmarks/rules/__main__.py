@@ -14,14 +14,15 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.index.__main__ import machine
 from benchmarks.index.vectors import recalls, unit
+from benchmarks.machine import machine
 from tfmm.config import CatalogueConfig, IndexConfig
 from tfmm.index.choice import make_index
 from tfmm.index.popular import PopularIndex
@@ -105,11 +106,11 @@ def measure(args: argparse.Namespace, kind: str, data: tuple[Any, Any, Any]) -> 
         calls: dict[str, Callable[[], Any]] = {}
         for number, share in enumerate(SHARES):
             one = asked_of(rules, rows, f"g{number}")
-            calls[f"{share:.1%}"] = lambda p=part, k=k, o=one: run(p, k, o)
+            calls[f"{share:.1%}"] = partial(run, part, k, one)
             most = min(args.k, int((group == number).sum()))
-            calls[f"masked {share:.1%}"] = lambda p=part, m=most, n=number: plain(p, m, n)
+            calls[f"masked {share:.1%}"] = partial(plain, part, most, number)
         free_rule = asked_of(rules, rows, "")
-        calls["none"] = lambda p=part, k=k, o=free_rule: run(p, k, o)
+        calls["none"] = partial(run, part, k, free_rule)
         took: dict[str, list[float]] = {name: [] for name in calls}
         for _ in range(args.repeats):
             for name, call in calls.items():

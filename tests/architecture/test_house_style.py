@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(
     path.relative_to(ROOT).as_posix()
-    for package in ("tfmm", "pipelines")
+    for package in ("tfmm", "pipelines", "benchmarks")
     for path in (ROOT / package).rglob("*.py")
 )
 MAX_LINES_OF_A_FUNCTION, MAX_LINES_OF_A_MODULE = 40, 400

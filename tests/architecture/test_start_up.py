@@ -66,7 +66,8 @@ def test_a_name_that_is_not_public_is_an_attribute_error():
 
 
 @pytest.mark.parametrize(
-    "command", [["--help"], ["search", "--help"], ["serve", "--help"], ["--version"]]
+    "command",
+    [["--help"], ["search", "--help"], ["score", "--help"], ["serve", "--help"], ["--version"]],
 )
 def test_the_command_line_starts_quietly(command: list[str]):
     done = subprocess.run(

@@ -41,7 +41,7 @@ def test_warm_up_asks_each_signature_for_nothing_each_thing_and_everything(versi
     ):
         assert asked[name] == held(one)
     assert asked["similar"] == held("product_id") | {frozenset(["product_id", "in_stock_only"])}
-    assert asked["embed_product"] == held("title", "title_zh", "image")
+    assert asked["embed_product"] == held("product_id", "title", "title_zh", "image")
 
 
 def test_what_a_model_does_not_read_is_not_sent():

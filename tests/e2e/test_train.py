@@ -34,6 +34,7 @@ def test_a_run_leaves_weights_that_load_and_rank(data: Path, tmp_path: Path):
     assert len(other.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_seeds_make_a_run_repeatable(data: Path, tmp_path: Path):
     values = []
     for name in ("one", "two"):
@@ -49,7 +50,7 @@ def test_seeds_make_a_run_repeatable(data: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     "more",
     [
-        pytest.param(("--strategy", "mirrored_cpu"), id="two replicas"),
+        pytest.param(("--strategy", "mirrored_cpu"), id="two replicas", marks=pytest.mark.slow),
         pytest.param(("--set", "train.jit_compile=true"), id="xla", marks=pytest.mark.slow),
     ],
 )

@@ -39,7 +39,15 @@ def test_a_run_killed_at_any_moment_continues_to_the_same_number_of_steps(
     assert (run / f"{manifest(run)['weights']}.index").exists()
 
 
-@pytest.mark.parametrize("lost", ["pairs.npz", "photographed.npy", "queries", "changes"])
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "pairs.npz",
+        pytest.param("photographed.npy", marks=pytest.mark.slow),
+        pytest.param("queries", marks=pytest.mark.slow),
+        "changes",
+    ],
+)
 def test_a_kill_between_the_parts_of_a_cache_loses_none(data: Path, tmp_path: Path, lost: str):
     from rich.console import Console
 

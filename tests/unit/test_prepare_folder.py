@@ -13,8 +13,8 @@ from sample_media import photo
 
 from tfmm.config import Config, config_from_dict
 from tfmm.errors import TfmmError
+from tfmm.records import conversion
 from tfmm.records.tfrecord import PreparedData
-from tfmm.workflows import prepare as workflow
 from tfmm.workflows.prepare import prepare
 
 
@@ -81,9 +81,9 @@ def test_what_is_up_to_date_is_not_made_again(
 ) -> None:
     first = run(shop, tmp_path / "out").manifest
     calls: list[str] = []
-    original = workflow.read_rows
+    original = conversion.read_rows
     monkeypatch.setattr(
-        workflow, "read_rows", lambda file: calls.append(file.name) or original(file)
+        conversion, "read_rows", lambda file: calls.append(file.name) or original(file)
     )
     assert prepare(shop, tmp_path / "out", config=Config(), progress=False) == first
     assert calls == []

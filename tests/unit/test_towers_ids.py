@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from same_words import hidden, log_recipe, same_words
 
 import tfmm  # noqa: F401
@@ -47,7 +48,9 @@ def test_a_run_knows_the_rows_of_its_products_and_no_others(tmp_path: Path):
     query, product = build_towers(recipe(tmp_path), vocabulary_size=30, products=3)
     counts = {"a": 2.0, "never": 0.0, "b": 1.0}
     trained = build.Trained(recipe(tmp_path), [], query, product, {}, counts)
-    np.testing.assert_array_equal(trained.rows(["b", "new", "never", "a"]), [3, 0, 0, 1])
+    told = trained.logged_products().features(tf.constant(["b", "new", "never", "a"]))
+    np.testing.assert_array_equal(told["id"], [3, 0, 0, 1])
+    assert set(told) == {"id"}
 
 
 def test_ids_need_products_and_belong_to_products(tmp_path: Path):
