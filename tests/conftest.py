@@ -23,6 +23,18 @@ hypothesis.settings.register_profile("search", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("same")
 
 
+# Two processes share the files out in this order: a long one that comes last would leave one idle.
+LONGEST_FIRST = ("e2e", "conformance", "property")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        kind = item.path.parent.name
+        return LONGEST_FIRST.index(kind) if kind in LONGEST_FIRST else len(LONGEST_FIRST)
+
+    items.sort(key=place)
+
+
 @pytest.fixture(autouse=True)
 def seeds() -> None:
     """The same random numbers for each test, whichever ran before."""

@@ -37,3 +37,7 @@ def padded(name: str, values: Sequence[Any], width: int, blank: Any) -> list[Any
     """
     padding = [blank] * (width - len(values))
     return [*padding, *values[-width:]] if is_of_history(name) else [*values, *padding]
+
+
+SMALL = "small"
+"""The handle of tfmm's own networks, in recipes and in manifests."""

@@ -71,7 +71,7 @@ def opened(version: Path) -> Iterator[Asked]:
     """
     try:
         with no_advice():
-            session = Session(version, ServerOptions(), is_optimised=False)
+            session = Session(version, ServerOptions(), is_plain=True)
     except ServingError as error:
         raise TfmmError(f"{version}: expected a version that loads, found: {error}") from error
     try:

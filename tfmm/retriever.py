@@ -56,7 +56,7 @@ import tensorflow as tf
 from tfmm import signatures as inputs
 from tfmm.catalogue import NO_NUMBER, returned_values
 from tfmm.config import MEDIA, Config, affinity_widths, late_parts, vector_dim
-from tfmm.contract import SIGNATURE_OF
+from tfmm.contract import SIGNATURE_OF, SMALL
 from tfmm.errors import TfmmError
 from tfmm.features.history import history_facts, known_items
 from tfmm.features.preprocessor import Preprocessor
@@ -66,7 +66,6 @@ from tfmm.index.popular import PopularIndex
 from tfmm.index.restricted import RestrictedSearch, Rows, Searched
 from tfmm.index.rules import Rules
 from tfmm.signatures import Tensors, signature
-from tfmm.towers.hub import SMALL
 from tfmm.towers.tower import affinity_part, fused_part
 
 _ENDS = ("min", "max")

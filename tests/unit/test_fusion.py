@@ -65,6 +65,15 @@ def test_nan_in_an_absent_slot_reaches_no_gradient(kind: Any):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("places", [(0,), (2,), (0, 2), (1, 2), (0, 1, 2)])
+def test_modalities_that_no_row_has_need_not_be_there(kind: Any, places: tuple[int, ...]):
+    layer, among = make(kind), np.isin(np.arange(MODALITIES), places)
+    present = PRESENT * among
+    some, there = tokens()[:, list(places)], present[:, list(places)]
+    np.testing.assert_allclose(layer(some, there, places), layer(tokens(), present), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_row_with_nothing_becomes_a_learnt_vector(kind: Any):
     layer = make(kind)
     np.testing.assert_array_equal(layer(tokens(), PRESENT)[3], layer.nothing)

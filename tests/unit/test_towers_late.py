@@ -40,9 +40,10 @@ def vectors(side: Any, present: list[list[float]], monkeypatch: pytest.MonkeyPat
     """The fused unit vectors, those of the photo alone, and what the tower makes of them."""
     made = tower(side)
     given = tokens(len(present)), tf.constant(present)
-    monkeypatch.setattr(made, "tokens", lambda features, training=False: given)
+    monkeypatch.setattr(made, "tokens", lambda *_: given)
     alone = made.joint.alone("image", *given)
-    return made.joint(*given).numpy(), alone.numpy(), made({"row": tf.range(len(present))}).numpy()
+    features = {name: tf.range(len(present)) for name in ("row", "text/row", "image/row")}
+    return made.joint(*given).numpy(), alone.numpy(), made(features).numpy()
 
 
 def test_a_query_holds_its_photo_weighted_and_zeros_without_one(monkeypatch: pytest.MonkeyPatch):

@@ -319,6 +319,16 @@ def in_chunks(
     return ranked((scores.concat(), indices.concat()))
 
 
+def apart(search: Callable[..., Hits]) -> Callable[..., Hits]:
+    """A search as a function that a graph holds once and optimises when it is first called.
+
+    Put in place at every call, what few queries need would make a graph several times the size,
+    slower to get ready; and a call that is not taken is one operation to pass over, not a hundred.
+    """
+    function = tf.function(search, autograph=False, experimental_attributes={"_noinline": True})
+    return lambda *given: ranked(function(*given))
+
+
 def put(hits: Hits, rows: tf.Tensor, found: Hits) -> Hits:
     """Hits with those of `found` in the places of rows, int [S]."""
     at = rows[:, tf.newaxis]

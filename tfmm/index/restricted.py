@@ -16,6 +16,7 @@ import tensorflow as tf
 from tfmm.index.exact import (
     LOWEST,
     Hits,
+    apart,
     as_read,
     in_chunks,
     keep_first,
@@ -107,11 +108,21 @@ class RestrictedSearch:
     def __init__(self, index: Searched, popular: PopularIndex, rules: Rules) -> None:
         self._index, self._popular, self._rules = index, popular, rules
         self._plain = _apart(self.without_rules)
+        self._some_popular = _apart(self._with_popular)
         self._ruled, self._exactly = _apart(self._under_rules), _apart(self._exact)
         self._thinned = _apart(self._under_limits)
 
     def without_rules(self, rows: Rows) -> Hits:
         """The best products of each row that it does not exclude, as `search` gives them."""
+        found = tf.cond(
+            tf.reduce_any(rows.popular),
+            lambda: self._some_popular(rows),
+            lambda: ranked(self._index.search(rows.queries, rows.k, rows.excluded)),
+        )
+        return ranked(found)
+
+    def _with_popular(self, rows: Rows) -> Hits:
+        """The same, where some rows ask for popular products."""
         hits = _none(tf.shape(rows.k)[0], tf.reduce_max(rows.k))
         for search, some in (
             (self._index.search, ~rows.popular),
@@ -266,20 +277,11 @@ class RestrictedSearch:
 
 
 def _apart(search: Callable[[Rows], Hits]) -> Callable[[Rows], Hits]:
-    """A search as a function that a graph holds once and optimises when it is first called.
-
-    Put in place at every call, the ways through the rules would make a graph three times the size,
-    which takes ten times as long to get ready.
-    """
-
-    def body(*parts: Any) -> Hits:
-        return search(Rows(*parts))
-
-    function = tf.function(body, autograph=False, experimental_attributes={"_noinline": True})
+    """A search of rows that is called where it is needed, and not put in place."""
+    function = apart(lambda *parts: search(Rows(*parts)))
 
     def call(rows: Rows) -> Hits:
-        parts = (rows.queries, rows.k, rows.excluded, rows.popular, dict(rows.asked))
-        return ranked(function(*parts))
+        return function(rows.queries, rows.k, rows.excluded, rows.popular, dict(rows.asked))
 
     return call
 

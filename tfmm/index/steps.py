@@ -15,6 +15,7 @@ import tensorflow as tf
 from tfmm.index.exact import (
     LOWEST,
     Hits,
+    apart,
     keep_allowed,
     keep_first,
     put,
@@ -96,46 +97,75 @@ def search_in_steps(
     hits = keep_first(*_allowed(raw, excluded, width), k)
     short = tf.where(tf.reduce_sum(tf.cast(hits[1] >= 0, tf.int32), axis=1) < k)[:, 0]
 
-    def exact() -> Hits:
-        banned = tf.gather(excluded, short)
-        found = search_all(tf.gather(queries, short), vectors, k=width, excluded=banned)
-        return keep_first(*put(hits, short, found), k)
+    @apart
+    def exact(
+        scores: tf.Tensor, indices: tf.Tensor, rows: tf.Tensor, queries: tf.Tensor, *given: Any
+    ) -> Hits:
+        k, excluded = given
+        banned, most = tf.gather(excluded, rows), tf.reduce_max(k)
+        found = search_all(tf.gather(queries, rows), vectors, k=most, excluded=banned)
+        return keep_first(*put((scores, indices), rows, found), k)
 
-    return ranked(tf.cond(tf.size(short) > 0, exact, lambda: hits))
+    asked = (queries, k, excluded)
+    return ranked(tf.cond(tf.size(short) > 0, lambda: exact(*hits, short, *asked), lambda: hits))
 
 
 def _by_step(queries: tf.Tensor, need: tf.Tensor, efforts: dict[int, Effort], fetch: Fetch) -> Hits:
-    """The first hits [B, F] of each row, at least the `need` [B] of each; F is the largest need.
+    """The first hits [B, F] of each row, at least the `need` [B] of each; F is the largest need."""
+    steps = tf.constant([*efforts])
+    table = tf.constant([[effort.leaves, effort.reorder] for effort in efforts.values()])
+    step_of_row = tf.searchsorted(steps, need)
+    first = tf.reduce_min(step_of_row)
+
+    def at(number: tf.Tensor, queries: tf.Tensor, widest: tf.Tensor) -> Hits:
+        effort = Effort(table[number, 0], table[number, 1])
+        return to_width(*fetch(queries, steps[number], effort), widest)
+
+    def several(queries: tf.Tensor, need: tf.Tensor, step_of_row: tf.Tensor) -> Hits:
+        return _one_after_another(queries, tf.reduce_max(need), step_of_row, (len(efforts), at))
+
+    def together() -> Hits:
+        last = tf.minimum(first, len(efforts) - 1)
+        return at(last, queries, tf.reduce_max(need))
+
+    is_one = tf.reduce_all(step_of_row == first) & (first < len(efforts))
+    apart_ = apart(several)
+    return ranked(tf.cond(is_one, together, lambda: apart_(queries, need, step_of_row)))
+
+
+def _one_after_another(
+    queries: tf.Tensor,
+    widest: tf.Tensor,
+    step_of_row: tf.Tensor,
+    steps: tuple[int, Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Hits]],
+) -> Hits:
+    """Hits [B, widest] of rows of several steps, none of those beyond the last.
 
     One loop over the steps that rows are of, rather than a branch for each step: a graph of
     branches is as many times larger, and slower to load.
     """
-    steps = tf.constant([*efforts])
-    leaves = tf.constant([effort.leaves for effort in efforts.values()])
-    reorder = tf.constant([effort.reorder for effort in efforts.values()])
-    step_of_row = tf.searchsorted(steps, need)
-    widest = tf.reduce_max(need)
+    count, at = steps
 
     def one(number: tf.Tensor, scores: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, ...]:
         rows = tf.where(step_of_row == number)[:, 0]
-        effort = Effort(leaves[number], reorder[number])
-        found = fetch(tf.gather(queries, rows), steps[number], effort)
-        beyond = tf.where(step_of_row > number, step_of_row, len(efforts))
-        return tf.reduce_min(beyond), *put((scores, indices), rows, to_width(*found, widest))
+        found = at(number, tf.gather(queries, rows), widest)
+        beyond = tf.where(step_of_row > number, step_of_row, count)
+        return tf.reduce_min(beyond), *put((scores, indices), rows, found)
 
     shape = tf.stack([tf.shape(queries)[0], widest])
     blank = tf.fill(shape, LOWEST), tf.fill(shape, -1)
     _, scores, indices = tf.while_loop(
-        lambda number, *_: number < len(efforts), one, (tf.reduce_min(step_of_row), *blank)
+        lambda number, *_: number < count, one, (tf.reduce_min(step_of_row), *blank)
     )
     return ranked((scores, indices))
 
 
 def _allowed(hits: Hits, excluded: tf.Tensor, width: tf.Tensor) -> Hits:
     """Hits [B, width] without the excluded ones; comparing them all is not free."""
+    without = apart(lambda *given: keep_allowed(given[:2], *given[2:]))
     allowed = tf.cond(
         tf.reduce_any(excluded >= 0),
-        lambda: keep_allowed(hits, excluded, width),
+        lambda: without(*hits, excluded, width),
         lambda: to_width(*hits, width),
     )
     return ranked(allowed)

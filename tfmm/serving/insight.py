@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tfmm.artifacts import read_manifest
+from tfmm.contract import SMALL
 from tfmm.errors import TfmmError
 from tfmm.serving.tensors import Array
 
@@ -103,12 +104,14 @@ class Catalogue:
       products: How many it holds.
       rules: Names of the inputs that restrict the hits.
       numbers: Of the vectors that a query compares itself with, where it does so with all.
+      has_foreign_networks: Whether a tower holds a module that is not tfmm's own small one.
     """
 
     created: float
     products: int
     rules: tuple[str, ...] = ()
     numbers: int = 0
+    has_foreign_networks: bool = False
 
     @property
     def is_quick(self) -> bool:
@@ -121,13 +124,16 @@ def catalogue_of(version: Path) -> Catalogue | None:
     try:
         manifest = read_manifest(version)
         created = datetime.fromisoformat(manifest["created"]).timestamp()
-        columns = manifest.get("config", {}).get("catalogue", {})
+        recipe = manifest.get("config", {})
+        columns = recipe.get("catalogue", {})
+        handles = {recipe.get(name, {}).get("handle", SMALL) for name in ("text", "image", "audio")}
         bounds = [f"{end}_{name}" for name in columns.get("ranges", ()) for end in ("min", "max")]
         limits = [f"max_per_{name}" for name in columns.get("facets", ())]
         rules = (*columns.get("facets", ()), *bounds, *limits, "in_stock_only")
         index = manifest.get("index", {})
         searched = index.get("kind") == "exact" or index.get("brute_force")
         numbers = index["products"] * index["dim"] if searched else 0
-        return Catalogue(created, int(manifest["catalogue"]["products"]), rules, numbers)
+        products = int(manifest["catalogue"]["products"])
+        return Catalogue(created, products, rules, numbers, bool(handles - {SMALL, ""}))
     except (AttributeError, KeyError, TypeError, ValueError, TfmmError):
         return None

@@ -97,7 +97,8 @@ class Servable:
         batching = _batching(path, settings)
         self._catalogue = catalogue_of(path)
         is_small = self._catalogue is not None and self._catalogue.is_quick
-        self._session = Session(path, settings.options, is_small=is_small)
+        is_plain = self._catalogue is not None and not self._catalogue.has_foreign_networks
+        self._session = Session(path, settings.options, is_small=is_small, is_plain=is_plain)
         self.signatures = self._session.signatures
         try:
             prepared = {key: Prepared.of(value) for key, value in self.signatures.items()}

@@ -60,7 +60,7 @@ class Session:
         options: ServerOptions,
         *,
         is_small: bool = False,
-        is_optimised: bool = True,
+        is_plain: bool = False,
     ) -> None:
         """Loads a version.
 
@@ -70,8 +70,9 @@ class Session:
           is_small: Whether a run takes milliseconds, of operations that take microseconds. It is
             then done by the thread that asks for it, from the first to the last, unless the flags
             say how many threads there are to be: to share such work takes longer than to do it.
-          is_optimised: Whether graphs are optimised when they are first run, which takes seconds
-            and pays for a server, not for a few questions.
+          is_plain: Whether the graph is of hundreds of small functions, without large networks. It
+            is then optimised once instead of twice and not for memory, which takes half as long
+            and leaves it as fast.
 
         Raises:
           ServingError: It cannot be loaded.
@@ -80,7 +81,10 @@ class Session:
         given = options.tensorflow_session_parallelism or options.tensorflow_inter_op_parallelism
         self._in_callers_thread = is_small and not given
         config = _config(options, is_small=is_small)
-        config.graph_options.rewrite_options.disable_meta_optimizer = not is_optimised
+        rewriting = config.graph_options.rewrite_options
+        if is_plain:
+            rewriting.meta_optimizer_iterations = rewriting.ONE
+            rewriting.memory_optimization = rewriting.NO_MEM_OPT
         self._graph = tf.Graph()
         self._outputs: dict[str, Any] = {}
         with self._graph.as_default():

@@ -8,6 +8,7 @@ gradient. A row without any modality becomes a learnt vector.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -15,6 +16,7 @@ from tfmm._keras import keras
 from tfmm.config import Fusion
 
 _NEVER = -1e9
+Places = Sequence[int] | None
 
 
 class _Fusion(keras.layers.Layer):
@@ -28,22 +30,24 @@ class _Fusion(keras.layers.Layer):
             name="nothing", shape=[width], initializer=self._normal(1.0), trainable=True
         )
 
-    def call(self, tokens: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
+    def call(self, tokens: tf.Tensor, present: tf.Tensor, places: Places = None) -> tf.Tensor:
         """Joins tokens.
 
         Args:
           tokens: float32 `[B, M, W]`; anything at all where the modality is absent.
           present: float32 `[B, M]`, 1 where a row has the modality, else 0.
+          places: Which modalities the M tokens are of, where the others can be in no row; the
+            result is the same as with them.
 
         Returns:
           float32 `[B, W]`.
         """
         mask = present[..., tf.newaxis] > 0.5
-        fused = self.fuse(tf.where(mask, tokens, tf.zeros_like(tokens)), present)
+        fused = self.fuse(tf.where(mask, tokens, tf.zeros_like(tokens)), present, places)
         anything = tf.reduce_max(present, axis=1, keepdims=True) > 0.5
         return tf.where(anything, fused, self.nothing)
 
-    def fuse(self, tokens: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
+    def fuse(self, tokens: tf.Tensor, present: tf.Tensor, places: Places) -> tf.Tensor:
         """`[B, M, W]` with zeros for what is absent, and `[B, M]`, to `[B, W]`."""
         raise NotImplementedError
 
@@ -77,9 +81,12 @@ class Weighted(_Fusion):
         self.hidden = self._dense(width, activation="relu")
         self.residual = self._zero_dense(width)
 
-    def fuse(self, tokens: tf.Tensor, present: tf.Tensor) -> tf.Tensor:  # noqa: D102 - see _Fusion
-        content = tf.reduce_sum(tokens * self.gate, axis=-1) / math.sqrt(self._width)
-        weights = _masked_softmax(self.logits + content, present)
+    def fuse(  # noqa: D102 - see _Fusion
+        self, tokens: tf.Tensor, present: tf.Tensor, places: Places
+    ) -> tf.Tensor:
+        content = tf.reduce_sum(tokens * _of(self.gate, places), axis=-1)
+        content /= math.sqrt(self._width)
+        weights = _masked_softmax(_of(self.logits, places) + content, present)
         mean = tf.reduce_sum(weights[..., tf.newaxis] * tokens, axis=1)
         return mean + self.residual(self.hidden(self.norm(mean)))
 
@@ -93,7 +100,10 @@ class Concat(_Fusion):
         self.hidden = self._dense(2 * width, activation="relu")
         self.mixed = self._dense(width)
 
-    def fuse(self, tokens: tf.Tensor, present: tf.Tensor) -> tf.Tensor:  # noqa: D102 - see _Fusion
+    def fuse(  # noqa: D102 - see _Fusion
+        self, tokens: tf.Tensor, present: tf.Tensor, places: Places
+    ) -> tf.Tensor:
+        tokens, present = _among_all(tokens, present, (places, self._inputs // self._width))
         flat = tf.reshape(tokens, [-1, self._inputs])
         mean = _masked_mean(tokens, present)
         return mean + self.mixed(self.hidden(tf.concat([flat, present], axis=-1)))
@@ -114,19 +124,25 @@ class Attention(_Fusion):
         self.hidden = self._dense(2 * width, activation="relu")
         self.residual = self._zero_dense(width)
 
-    def fuse(self, tokens: tf.Tensor, present: tf.Tensor) -> tf.Tensor:  # noqa: D102 - see _Fusion
+    def fuse(  # noqa: D102 - see _Fusion
+        self, tokens: tf.Tensor, present: tf.Tensor, places: Places
+    ) -> tf.Tensor:
         # Dense layers are one product over rows, and a dozen operations over anything deeper.
-        x = tf.reshape(tokens + self.modality, [-1, self._width])
-        normed = self.norms[0](x)
+        x = tf.reshape(tokens + _of(self.modality, places), [-1, self._width])
+        mixed = self._mixed(self.norms[0](x), present)
+        x += self.joined(tf.reshape(mixed, [-1, self._width]))
+        x += self.residual(self.hidden(self.norms[1](x)))
+        return _masked_mean(tf.reshape(x, [-1, *tokens.shape[1:]]), present)
+
+    def _mixed(self, normed: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
+        if present.shape[1] == 1:  # a token alone attends to itself
+            return self.value(normed)
         query, key, value = (
             self._split(dense(normed), present) for dense in (self.query, self.key, self.value)
         )
         scores = tf.einsum("bmhd,bnhd->bhmn", query, key) / math.sqrt(self._width // self._heads)
         weights = _masked_softmax(scores, present[:, tf.newaxis, tf.newaxis, :])
-        mixed = tf.einsum("bhmn,bnhd->bmhd", weights, value)
-        x += self.joined(tf.reshape(mixed, [-1, self._width]))
-        x += self.residual(self.hidden(self.norms[1](x)))
-        return _masked_mean(tf.reshape(x, [-1, *tokens.shape[1:]]), present)
+        return tf.einsum("bhmn,bnhd->bmhd", weights, value)
 
     def _split(self, x: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
         return tf.reshape(x, [-1, present.shape[1], self._heads, self._width // self._heads])
@@ -147,7 +163,10 @@ class MlpFm(_Fusion):
         self.hidden = self._dense(2 * width, activation="relu")
         self.mixed = self._dense(width)
 
-    def fuse(self, tokens: tf.Tensor, present: tf.Tensor) -> tf.Tensor:  # noqa: D102 - see _Fusion
+    def fuse(  # noqa: D102 - see _Fusion
+        self, tokens: tf.Tensor, present: tf.Tensor, places: Places
+    ) -> tf.Tensor:
+        tokens, present = _among_all(tokens, present, (places, self._inputs // self._width))
         factors = self.factors(tokens) * present[..., tf.newaxis]
         total = tf.reduce_sum(factors, axis=1)
         pairwise = 0.5 * (tf.square(total) - tf.reduce_sum(tf.square(factors), axis=1))
@@ -167,6 +186,25 @@ def make_fusion(kind: Fusion, width: int, *, modalities: int, seed: int = 0) -> 
             return Attention(width, modalities=modalities, seed=seed)
         case "mlp_fm":
             return MlpFm(width, modalities=modalities, seed=seed)
+
+
+def _of(weights: tf.Variable, places: Places) -> tf.Tensor:
+    """The weights of some modalities, [M, ...]."""
+    if places is None:
+        return tf.convert_to_tensor(weights)
+    return tf.gather(tf.convert_to_tensor(weights), tf.constant(places))
+
+
+def _among_all(
+    tokens: tf.Tensor, present: tf.Tensor, which: tuple[Places, int]
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Tokens and presence with zeros for the modalities that they are not of."""
+    places, count = which
+    if places is None:
+        return tokens, present
+    into = tf.one_hot(places, count)
+    tokens = tf.transpose(tf.tensordot(tokens, into, [[1], [0]]), [0, 2, 1])
+    return tokens, tf.linalg.matmul(present, into)
 
 
 def _masked_softmax(scores: tf.Tensor, present: tf.Tensor) -> tf.Tensor:

@@ -19,7 +19,6 @@ from tfmm.config import Config
 from tfmm.errors import TfmmError
 from tfmm.towers import modules
 
-SMALL = "small"
 _COMPRESSED = "?tf-hub-format=compressed"
 _LOAD_ERRORS = (OSError, ValueError, RuntimeError, tf.errors.OpError)
 BERT_INPUTS = ("input_word_ids", "input_mask", "input_type_ids")

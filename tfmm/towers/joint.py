@@ -11,7 +11,7 @@ from tfmm._keras import keras
 from tfmm.config import Config, Modality
 from tfmm.errors import TfmmError
 from tfmm.towers.encoders import Encoder
-from tfmm.towers.fusion import make_fusion
+from tfmm.towers.fusion import Places, make_fusion
 from tfmm.towers.sequence import history_width
 
 Side = Literal["query", "product"]
@@ -75,9 +75,13 @@ class Joint(keras.layers.Layer):
         """`[C, W_enc]` to tokens `[C, W]`."""
         return self.norms[modality](self.projections[modality](encoded))
 
-    def call(self, tokens: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
-        """Tokens `[B, M, W]`, of which `present` `[B, M]` says which count, to `[B, dim]`."""
-        return tf.math.l2_normalize(self.head(self.fusion(tokens, present)), axis=-1)
+    def call(self, tokens: tf.Tensor, present: tf.Tensor, places: Places = None) -> tf.Tensor:
+        """Tokens `[B, M, W]`, of which `present` `[B, M]` says which count, to `[B, dim]`.
+
+        With `places` they are of these of the modalities, and no row has any other.
+        """
+        fused = self.fusion(tokens, present, places)
+        return tf.math.l2_normalize(self.head(fused), axis=-1)
 
     def alone(self, modality: str, tokens: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
         """Unit vectors `[B, dim]` of one modality, as if no other were present."""

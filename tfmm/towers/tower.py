@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfmm._keras import keras
 from tfmm.config import Config, affinity_widths, late_parts, late_weights
+from tfmm.contract import SMALL
 from tfmm.errors import TfmmError
 from tfmm.features.history import FACTS
 from tfmm.features.popularity import popularity_width
@@ -95,10 +96,21 @@ class Tower(keras.layers.Layer):
         """
         if self.affinity is not None and self.side == "product":
             features = self.encoded(features, training)
-        tokens, present = self.tokens(features, training)
-        alone = {name: self._alone(name, tokens, present) for name in self.late}
+        names, late = self._possible(features)
+        tokens, present = self.tokens(features, training, names)
+        alone = {name: self._alone(name, tokens, present) for name in late}
         more = self._affinity_part(features, tf.shape(present)[0])
-        return self.vector(self.joint(tokens, present), alone, present, more)
+        every = self.joint.modalities
+        places = None if names == every else [every.index(name) for name in names]
+        return self.vector(self.joint(tokens, present, places), alone, present, more)
+
+    @tf.autograph.experimental.do_not_convert
+    def _possible(self, features: Mapping[str, tf.Tensor]) -> list[tuple[str, ...]]:
+        """Modalities that rows may have, and those compared alone, which are made of all tokens."""
+        given = {key.split("/")[0] for key in features}.intersection(self.modalities)
+        late = tuple(name for name in self.late if name in given)
+        names = tuple(name for name in self.joint.modalities if name in given)
+        return [self.joint.modalities if late or not names else names, late]
 
     @tf.autograph.experimental.do_not_convert
     def _alone(self, modality: str, tokens: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
@@ -114,13 +126,16 @@ class Tower(keras.layers.Layer):
 
     @tf.autograph.experimental.do_not_convert
     def tokens(
-        self, features: dict[str, tf.Tensor], training: bool = False
+        self,
+        features: dict[str, tf.Tensor],
+        training: bool = False,
+        names: Sequence[str] | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """What `call` fuses: tokens `[B, M, W]` and which are present, `[B, M]` of 0 and 1."""
+        """Tokens `[B, M, W]` of modalities, all if not named, and presence `[B, M]` of 0 and 1."""
         batch = features["row"].shape[0]
         rows = tf.shape(features["row"])[0] if batch is None else batch
         tokens, present = [], []
-        for modality in self.joint.modalities:
+        for modality in names or self.joint.modalities:
             token, there = self._token(modality, features, rows, training)
             tokens.append(tf.ensure_shape(token, [batch, self._width]))
             present.append(tf.ensure_shape(there, [batch]))
@@ -179,8 +194,8 @@ class Tower(keras.layers.Layer):
 
         Args:
           fused: Unit vectors of whole rows `[B, dim]`.
-          alone: The same of each modality of `late`.
-          present: `[B, M]` of 0 and 1.
+          alone: The same of each modality of `late` that any row may have.
+          present: `[B, M]` of 0 and 1; of all modalities, where `alone` has any.
           more: What stands behind them, `[B, ...]` each.
 
         Returns:
@@ -188,6 +203,9 @@ class Tower(keras.layers.Layer):
         """
         parts = [fused]
         for modality, weight in self.late.items():
+            if modality not in alone:
+                parts.append(tf.zeros_like(fused) if self.side == "query" else fused)
+                continue
             own = alone[modality]
             there = tf.reduce_max(self.joint.only(modality, present), axis=1, keepdims=True) > 0.5
             if self.side == "query":
@@ -341,7 +359,7 @@ def _make_encoders(config: Config, sides: list[Side], vocabulary_size: int) -> d
     encoders: dict[str, Encoder] = {}
     for modality in sorted(named):
         handle = handles[modality]
-        if handle == hub.SMALL:
+        if handle == SMALL:
             if modality == "text" and vocabulary_size < 1:
                 raise TfmmError(
                     "text.handle: expected a vocabulary for the small module, received none"
