@@ -63,9 +63,7 @@ def read_cluster(text: str | None) -> Cluster:
     jobs = cluster if isinstance(cluster, dict) else {}
     others = sorted(set(jobs) - {"worker", "chief"})
     if others:
-        raise TfmmError(
-            f"{VARIABLE}: expected worker and chief in cluster, received {others[0]}"
-        )
+        raise TfmmError(f"{VARIABLE}: expected worker and chief in cluster, received {others[0]}")
     workers = _addresses(jobs.get("worker"), "cluster.worker")
     chief = _addresses(jobs["chief"], "cluster.chief") if "chief" in jobs else ()
     if len(chief) > 1:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from tfmm._quiet import no_service_lines
 from tfmm.cluster import VARIABLE, meet, read_cluster, several_workers
 from tfmm.config import Strategy
 from tfmm.errors import TfmmError
@@ -66,7 +67,8 @@ def _workers(say: Callable[[str], None]) -> tf.distribute.Strategy:
     cluster = read_cluster(os.environ.get(VARIABLE))
     meet(cluster, say)
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        with no_service_lines():
+            return tf.distribute.MultiWorkerMirroredStrategy()
     except (RuntimeError, tf.errors.OpError) as error:
         raise TfmmError(
             f"{VARIABLE}: expected {cluster.count} workers that reach one another, found:"

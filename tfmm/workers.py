@@ -10,7 +10,7 @@ from typing import TypeVar
 import tensorflow as tf
 
 from tfmm.cluster import VARIABLE, read_cluster
-from tfmm.errors import TfmmError
+from tfmm.errors import TfmmError, WorkerLostError
 
 Result = TypeVar("Result")
 # What collectives fail with when a worker is gone: its port refuses, its heartbeat stays away, or
@@ -85,7 +85,7 @@ class Workers:
         """A training's whole life; all leave it together.
 
         Raises:
-          TfmmError: Another worker has ended, or cannot be reached.
+          WorkerLostError: Another worker has ended, or cannot be reached.
         """
         try:
             yield
@@ -93,7 +93,7 @@ class Workers:
         except _LOST as error:
             if self.count == 1:
                 raise
-            raise TfmmError(
+            raise WorkerLostError(
                 f"worker {self.index} of {self.count}: another worker has ended or cannot be"
                 " reached; start all workers again, and training goes on from the last checkpoint"
             ) from error
