@@ -94,8 +94,9 @@ class Workers:
             if self.count == 1:
                 raise
             raise WorkerLostError(
-                f"worker {self.index} of {self.count}: another worker has ended or cannot be"
-                " reached; start all workers again, and training goes on from the last checkpoint"
+                f"worker {self.index} of {self.count}: another worker has ended, which may have"
+                " said why, or cannot be reached; start all workers again, and training goes on"
+                " from the last checkpoint"
             ) from error
         # The chief must not be gone while another still reads the last sum from it. Who comes here
         # has that sum; whether this one arrives is of no account.

@@ -303,7 +303,9 @@ for mine, theirs in zip(model.trainable_variables, one.trainable_variables, stri
     np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=1e-4, atol=1e-6)
 for local in strategy.experimental_local_results(model.bank):
     np.testing.assert_allclose(local.numpy(), one.bank.numpy(), rtol=1e-5, atol=1e-6)
+"""
 
+TWO_REPLICAS_OF_REAL_TOWERS = """
 import test_model_negatives as n
 recipe = dict(uniform_negatives=4, hard_negatives=2, hard_negative_weight=2.0, other_positives=2)
 one = n.make({hub!r}, **recipe, unimodal=0.5, symmetric=0.5)
@@ -327,7 +329,10 @@ expected = one.train_step(whole)["loss"]
 np.testing.assert_allclose(float(total), float(expected), rtol=1e-5)
 for mine, theirs in zip(model.trainable_variables, one.trainable_variables, strict=True):
     np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=1e-4, atol=1e-6)
-# A checkpoint that the chief writes alone must need nothing of the others.
+"""
+
+NOTHING_IS_SUMMED_WHEN_READ = """
+# So that a checkpoint which the chief writes alone needs nothing of the others.
 for variable in [*model.variables, *model.optimizer.variables]:
     assert variable.synchronization != tf.VariableSynchronization.ON_READ, variable.name
 print("equal")
@@ -335,22 +340,28 @@ print("equal")
 
 
 @pytest.mark.parametrize(
-    ("kind", "processes"),
+    ("kind", "processes", "more"),
     [
-        pytest.param("mirrored_cpu", 1, id="devices"),
-        pytest.param("multi_worker", 2, id="workers"),
+        pytest.param("mirrored_cpu", 1, TWO_REPLICAS_OF_REAL_TOWERS, id="devices"),
+        pytest.param("multi_worker", 2, "", id="workers"),
+        pytest.param(
+            "multi_worker", 2, TWO_REPLICAS_OF_REAL_TOWERS, id="workers with real towers",
+            marks=pytest.mark.slow,
+        ),
     ],
-)
+)  # fmt: skip
 def test_two_replicas_take_the_step_that_one_takes_on_the_same_batch(
-    kind: str, processes: int, tmp_path: Path
+    kind: str, processes: int, more: str, tmp_path: Path
 ):
     here = Path(__file__).parent
     folders, hub = [str(here), str(here.parent)], str(tmp_path / "hub")
-    code = TWO_REPLICAS.format(kind=kind, folders=folders, hub=hub)
-    with workers([[sys.executable, "-c", code]] * processes, tmp_path) as started:
+    code = TWO_REPLICAS + more + NOTHING_IS_SUMMED_WHEN_READ
+    program = [sys.executable, "-c", code.format(kind=kind, folders=folders, hub=hub)]
+    with workers([program] * processes, tmp_path) as started:
         for worker in started:
             worker.wait(300)
             assert worker.printed().strip().endswith("equal"), worker.said()[-3000:]
+            assert "coordination" not in worker.said()
 
 
 def test_a_margin_of_the_second_task_is_one_of_cosines_whatever_the_temperatures():

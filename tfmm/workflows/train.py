@@ -157,12 +157,7 @@ class _Work:
 
     def fit(self, log: _Log) -> Trainer:
         """Trains to the end, from the newest checkpoint."""
-        config, replicas = self.config, int(self.workers.strategy.num_replicas_in_sync)
-        if config.train.batch_size % replicas:
-            raise TfmmError(
-                f"train.batch_size: expected a multiple of {replicas} replicas,"
-                f" received {config.train.batch_size}"
-            )
+        config, replicas = self.config, _replicas(self.config.train, self.workers.strategy)
         plan = BatchPlan(
             config, log.training, log.stores, batch_size=config.train.batch_size // replicas
         )
@@ -297,6 +292,22 @@ class _Work:
                 self.bar.console.print(line, highlight=False, soft_wrap=True)
 
         return report
+
+
+def _replicas(config: TrainConfig, strategy: tf.distribute.Strategy) -> int:
+    """How many replicas share a batch, which the recipe must suit."""
+    replicas = int(strategy.num_replicas_in_sync)
+    if config.batch_size % replicas:
+        raise TfmmError(
+            f"train.batch_size: expected a multiple of {replicas} replicas,"
+            f" received {config.batch_size}"
+        )
+    if config.jit_compile and replicas > 1 and "CPU" in strategy.extended.worker_devices[0]:
+        raise TfmmError(
+            f"train.jit_compile: expected false where {replicas} replicas run on CPUs, whose"
+            " exchange TensorFlow cannot compile, received true"
+        )
+    return replicas
 
 
 def _log_reader(config: TrainConfig, index: dict[str, int]) -> LogReader:
