@@ -87,8 +87,8 @@ def several_workers(text: str | None) -> bool:
 def meet(cluster: Cluster, say: Callable[[str], None], *, seconds: float = JOIN_SECONDS) -> None:
     """Returns when every worker has started.
 
-    TensorFlow would wait for the others too, but says nothing meanwhile, cannot be interrupted, and
-    ends the process without an error of Python's when one of them does not come.
+    TensorFlow waits for the others too, but says nothing meanwhile, and where one of them does not
+    come it ends in lines of gRPC's, or on the chief not at all.
 
     Args:
       cluster: The workers; each calls this.
