@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +14,16 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfmm._keras import keras
-from tfmm.config import Config, affinity_widths, config_from_dict
+from tfmm.config import Config, affinity_widths, config_from_dict, config_to_dict
 from tfmm.errors import TfmmError
 from tfmm.features.ids import LoggedProducts
 from tfmm.features.preprocessor import Preprocessor
 from tfmm.features.text import learn_vocabulary
-from tfmm.files import replacing
+from tfmm.files import replacing, write_json
 from tfmm.records.tfrecord import PreparedData
 from tfmm.towers.hub import load_text_preprocessing
 from tfmm.towers.tower import Tower, build_towers
+from tfmm.workers import Workers
 
 MANIFEST, CONFIG, VOCABULARY, POPULARITY = (
     "manifest.json",
@@ -121,6 +123,53 @@ def check_columns(config: Config, prepared: PreparedData) -> None:
                     f"catalogue.{key}: expected columns among {', '.join(sorted(known))},"
                     f" received {name}"
                 )
+
+
+def open_run(
+    run: Path, config: Config, prepared: PreparedData, workers: Workers, *, restart: bool
+) -> dict[str, Any] | None:
+    """Makes or finds the run directory; the chief does, and then the others find it.
+
+    Returns:
+      The manifest of a run that is finished.
+
+    Raises:
+      TfmmError: It holds a run of another recipe or other data, or not what the chief wrote.
+    """
+    trained_on = _training_config(config)
+    stamp = {"config": trained_on, "data": prepared.manifest["fingerprint"]}
+    path = run / CONFIG
+    if workers.is_chief:
+        if restart:
+            shutil.rmtree(run, ignore_errors=True)
+        run.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            write_json(path, stamp)
+    elif not path.exists():
+        raise TfmmError(
+            f"{run}: expected a folder that all workers share, worker {workers.index} found nothing"
+            " of what worker 0 wrote there"
+        )
+    if json.loads(path.read_text(encoding="utf-8")) != stamp:
+        raise TfmmError(
+            f"{run}: expected an empty run directory or one of the same recipe and data,"
+            " found another run; choose another --run, or add --restart"
+        )
+    return read_manifest(run) if (run / MANIFEST).exists() else None
+
+
+def read_manifest(run: Path) -> dict[str, Any]:
+    """The manifest of a finished run."""
+    manifest: dict[str, Any] = json.loads((run / MANIFEST).read_text(encoding="utf-8"))
+    return manifest
+
+
+def _training_config(config: Config) -> dict[str, Any]:
+    """The recipe without what training does not depend on."""
+    tree: dict[str, Any] = json.loads(json.dumps(config_to_dict(config)))
+    for section in ("index", "evaluate", "prepare"):
+        tree.pop(section)
+    return tree
 
 
 def make_towers(config: Config, vocabulary: Sequence[str], *, products: int) -> tuple[Tower, Tower]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -11,7 +12,7 @@ import click
 
 from tfmm import __version__
 from tfmm.config import IndexKind, Strategy, load_config
-from tfmm.errors import RequirementMissedError, TfmmError
+from tfmm.errors import RequirementMissedError, TfmmError, WorkerLostError
 from tfmm.serving.options import ServerOptions, boolean_flags
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -27,6 +28,11 @@ class _Group(click.Group):
         except RequirementMissedError as error:
             click.echo(f"tfmm: {error}", err=True)
             sys.exit(1)
+        except WorkerLostError as error:
+            click.echo(f"tfmm: {error}", err=True)
+            sys.stdout.flush()
+            # TensorFlow would not end before it has tried to take leave of the worker that is gone.
+            os._exit(2)
         except TfmmError as error:
             click.echo(f"tfmm: {error}", err=True)
             sys.exit(2)

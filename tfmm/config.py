@@ -18,7 +18,7 @@ IndexKind = Literal["auto", "exact", "ivf", "scann"]
 Storage = Literal["float32", "bfloat16", "int8"]
 PositionBias = Literal["none", "inverse_propensity"]
 Modality = Literal["text", "image", "audio", "history", "id", "popularity"]
-Strategy = Literal["auto", "cpu", "gpu", "multi_gpu", "tpu", "mirrored_cpu"]
+Strategy = Literal["auto", "cpu", "gpu", "multi_gpu", "multi_worker", "tpu", "mirrored_cpu"]
 MEDIA: tuple[Modality, ...] = ("text", "image", "audio")
 """What a query shows or says, and what encoders read."""
 
@@ -338,7 +338,8 @@ class TrainConfig:
     """Training.
 
     Attributes:
-      strategy: Distribution strategy, "auto" takes the best that is there.
+      strategy: Distribution strategy, "auto" takes the best that is there; "multi_worker" is one
+        process on each of several machines, which the environment variable TF_CONFIG names.
       batch_size: Pairs a step, over all replicas.
       catalogue_share: Share of each batch made from the catalogue alone: a product's words, its
         photo, or another's photo with words for the difference ask for it. Brings products without

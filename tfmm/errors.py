@@ -29,6 +29,10 @@ class RecordError(TfmmError):
         self.reason = reason
 
 
+class WorkerLostError(TfmmError):
+    """Another worker of a training has ended or cannot be reached; all must start again."""
+
+
 class RequirementMissedError(TfmmError):
     """A measured figure is below what `--require` asked for; the command exits with status 1."""
 

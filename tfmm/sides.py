@@ -98,7 +98,9 @@ class Replicas:
         if self.count == 1:
             return rows
         size = rows.shape[0]
-        everyone = self._context.all_gather(rows, axis=0)
+        # An input of the step names no device, and where a worker has one replica only, TensorFlow
+        # looks there for where the rows should go.
+        everyone = self._context.all_gather(tf.identity(rows), axis=0)
         return tf.roll(everyone, -self._context.replica_id_in_sync_group * size, axis=0)
 
 

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+
 import tensorflow as tf
 
+from tfmm._quiet import no_service_lines
+from tfmm.cluster import VARIABLE, meet, read_cluster, several_workers
 from tfmm.config import Strategy
 from tfmm.errors import TfmmError
 
 
-def make_strategy(kind: Strategy) -> tf.distribute.Strategy:
+def make_strategy(
+    kind: Strategy, say: Callable[[str], None] = lambda line: None
+) -> tf.distribute.Strategy:
     """The distribution strategy of a recipe.
 
-    "auto" takes a TPU where one answers, else several GPUs, else one GPU, else the CPU.
-    "mirrored_cpu" splits the CPU into two logical devices: what runs on several GPUs can be tried
-    without any.
+    "auto" takes the workers of TF_CONFIG where it names several, else a TPU where one answers, else
+    several GPUs, else one GPU, else the CPU. "multi_worker" takes the workers of TF_CONFIG, with
+    all GPUs of each, and returns when all have started; TensorFlow must not have run an operation
+    before. "mirrored_cpu" splits the CPU into two logical devices: what runs on several GPUs can be
+    tried without any.
+
+    Args:
+      kind: What the recipe says.
+      say: Takes a line of progress.
 
     Raises:
-      TfmmError: The recipe asks for a device that is not there.
+      TfmmError: The recipe asks for a device that is not there, or for workers of which one does
+        not come.
     """
     match kind:
         case "auto":
-            return _best()
+            return _workers(say) if several_workers(os.environ.get(VARIABLE)) else _best()
+        case "multi_worker":
+            return _workers(say)
         case "cpu":
             return tf.distribute.OneDeviceStrategy("/cpu:0")
         case "gpu":
@@ -45,6 +61,19 @@ def _best() -> tf.distribute.Strategy:
             return tf.distribute.OneDeviceStrategy("/gpu:0")
         case _:
             return tf.distribute.MirroredStrategy()
+
+
+def _workers(say: Callable[[str], None]) -> tf.distribute.Strategy:
+    cluster = read_cluster(os.environ.get(VARIABLE))
+    meet(cluster, say)
+    try:
+        with no_service_lines():
+            return tf.distribute.MultiWorkerMirroredStrategy()
+    except (RuntimeError, tf.errors.OpError) as error:
+        raise TfmmError(
+            f"{VARIABLE}: expected {cluster.count} workers that reach one another, found:"
+            f" {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _need_gpus(count: int) -> None:

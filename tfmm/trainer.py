@@ -14,10 +14,12 @@ import tensorflow as tf
 from tfmm._keras import keras
 from tfmm.config import TrainConfig
 from tfmm.data.pairs import Pairs
+from tfmm.data.share import Share
 from tfmm.data.store import Arrays, FeatureStore, parts
 from tfmm.model import TwoTower
 from tfmm.schedule import learning_rate
 from tfmm.towers.tower import Tower, fused_part
+from tfmm.workers import Workers
 
 REPORT_EVERY = 20
 Report = Callable[[int, float], None]
@@ -44,11 +46,13 @@ class Trainer:
     """Trains a model and can be killed at any moment.
 
     Everything that the next step depends on (weights, optimiser, step, early stopping) is in the
-    checkpoint, which TensorFlow writes aside and then renames.
+    checkpoint, which TensorFlow writes aside and then renames. Of several workers only the chief
+    writes: no variable is summed up over the replicas when it is read, so it needs nothing of the
+    others.
 
     Args:
       config: The recipe's training section.
-      strategy: Where the step runs.
+      workers: Where the step runs.
       make_model: Builds the model; called under the strategy's scope.
       total_steps: Steps of the whole training.
       folder: The run directory.
@@ -57,14 +61,15 @@ class Trainer:
     def __init__(
         self,
         config: TrainConfig,
-        strategy: tf.distribute.Strategy,
+        workers: Workers,
         *,
         make_model: Callable[[], TwoTower],
         total_steps: int,
         folder: Path,
     ) -> None:
         self._config = config
-        self._strategy = strategy
+        self._workers = workers
+        self._strategy = strategy = workers.strategy
         self._total = total_steps
         self._folder = folder
         with strategy.scope():
@@ -99,11 +104,13 @@ class Trainer:
         """Restores the newest checkpoint, if there is one, and returns the step it holds."""
         if self._manager.latest_checkpoint:
             self._checkpoint.restore(self._manager.latest_checkpoint).expect_partial()
-        return int(self.step.numpy())
+        step = int(self.step.numpy())
+        self._workers.must_agree(step, f"{self._folder / 'checkpoints'}: step of the newest")
+        return step
 
     def fit(
         self,
-        batches: Callable[[], tf.data.Dataset],
+        batches: Callable[[Share], tf.data.Dataset],
         validation: Validation | None,
         *,
         validate_every: int,
@@ -113,7 +120,8 @@ class Trainer:
         """Runs the remaining steps.
 
         Args:
-          batches: Makes the pipeline of one replica's batches, starting where training stands.
+          batches: Makes the pipeline of the batches of this process's replicas, starting where
+            training stands.
           validation: Held-out pairs, or None to train to the end.
           validate_every: Steps between validations.
           products: The catalogue's features.
@@ -123,10 +131,8 @@ class Trainer:
             return
         done = int(self.step.numpy())
         self._fill_encodings(products)
-        distributed = self._strategy.distribute_datasets_from_function(lambda context: batches())
-        iterator = iter(distributed)
-        writer = tf.summary.create_file_writer(str(self._folder / "tensorboard"))
-        with writer.as_default():
+        iterator = iter(self._distributed(batches))
+        with self._writer().as_default():
             for step in range(done + 1, self._total + 1):
                 loss = self._train_step(next(iterator))
                 self.step.assign(step)
@@ -137,11 +143,11 @@ class Trainer:
                     stop = validation is not None and self._validate(validation, step)
                     if not (is_last or stop):
                         self._fill_encodings(products)
-                    self._manager.save(checkpoint_number=step)
+                    self._save(step)
                     if stop:
                         break
                 elif step % self._config.checkpoint_steps == 0:
-                    self._manager.save(checkpoint_number=step)
+                    self._save(step)
         self._keep_last_without_validation(validation)
 
     def product_embeddings(self, validation: Validation) -> npt.NDArray[np.float32]:
@@ -155,6 +161,21 @@ class Trainer:
                 for part in parts(validation.products.rows)
             ]
         )
+
+    def _distributed(self, batches: Callable[[Share], tf.data.Dataset]) -> Any:
+        # Of a pipeline that ends, the workers would ask one another at each step whether it has.
+        return self._strategy.distribute_datasets_from_function(
+            lambda context: batches(Share.of(context)).repeat()
+        )
+
+    def _writer(self) -> tf.summary.SummaryWriter:
+        if not self._workers.is_chief:
+            return tf.summary.create_noop_writer()
+        return tf.summary.create_file_writer(str(self._folder / "tensorboard"))
+
+    def _save(self, step: int) -> None:
+        if self._workers.is_chief:
+            self._manager.save(checkpoint_number=step)
 
     def _fill_encodings(self, products: FeatureStore) -> None:
         """Encodes all products anew, where the model keeps their encodings."""
@@ -201,7 +222,8 @@ class Trainer:
         self.model.bank.assign(bank)
         if self._plain is not self.model:
             self._plain.bank.assign(bank)
-        recall = self.recall_at_10(validation, embeddings)
+        # Machines may round differently, and all must stop at the same step.
+        recall = self._workers.of_chief(self.recall_at_10(validation, embeddings))
         tf.summary.scalar("validation/recall@10", recall, step=step)
         if recall > float(self.best_recall.numpy()):
             self.best_recall.assign(recall)
@@ -233,6 +255,8 @@ class Trainer:
             self._write_weights(step)
 
     def _write_weights(self, step: int) -> None:
+        if not self._workers.is_chief:
+            return
         weights = weights_of(self.model.query_tower, self.model.product_tower)
         weights.write(str(self._folder / "weights" / f"step-{step}"))
 

@@ -67,3 +67,24 @@ def test_a_recipe_that_names_a_column_the_shop_lacks_is_refused(data: Path, tmp_
     config = load_config(None, (*tiny_shop.SETTINGS, 'catalogue.text=["titel"]'))
     with pytest.raises(TfmmError, match=r"catalogue\.text: expected columns among .*title.*titel"):
         train(data, tmp_path / "run", config=config, progress=False)
+
+
+def test_a_recipe_that_the_replicas_cannot_share_is_refused():
+    from types import SimpleNamespace
+
+    from tfmm.config import TrainConfig
+    from tfmm.workflows.train import _replicas
+
+    def on(count: int, kind: str) -> SimpleNamespace:
+        devices = [f"/job:worker/task:0/device:{kind}:{place}" for place in range(count)]
+        extended = SimpleNamespace(worker_devices=devices)
+        return SimpleNamespace(num_replicas_in_sync=count, extended=extended)
+
+    assert _replicas(TrainConfig(batch_size=15), on(3, "CPU")) == 3
+    with pytest.raises(TfmmError, match=r"train\.batch_size: expected a multiple of 4 .* 15"):
+        _replicas(TrainConfig(batch_size=15), on(4, "CPU"))
+    compiled = TrainConfig(batch_size=16, jit_compile=True)
+    assert _replicas(compiled, on(1, "CPU")) == 1
+    assert _replicas(compiled, on(2, "GPU")) == 2
+    with pytest.raises(TfmmError, match=r"train\.jit_compile: expected false where 2 replicas"):
+        _replicas(compiled, on(2, "CPU"))

@@ -53,15 +53,18 @@ def test_a_kill_between_the_parts_of_a_cache_loses_none(data: Path, tmp_path: Pa
 
     from tfmm.config import load_config
     from tfmm.records.tfrecord import PreparedData
+    from tfmm.strategy import make_strategy
+    from tfmm.workers import Workers
     from tfmm.workflows.train import _bar, _Log, _Work
 
+    workers = Workers(make_strategy("cpu"))
     run = tmp_path / "run"
     run.mkdir()
     config = load_config(None, (*tiny_shop.SETTINGS, f"tower.hub_dir={tmp_path / 'hub'}"))
 
     def read() -> _Log:
         with _bar(Console(quiet=True)) as bar:
-            return _Work(config, PreparedData(data), run, bar).read()
+            return _Work(config, PreparedData(data), run, bar, workers).read()
 
     whole = read()
     assert len(whole.training) > 50

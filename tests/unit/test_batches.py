@@ -9,6 +9,7 @@ import tfmm  # noqa: F401
 from tfmm.config import AugmentConfig, Boost, CatalogueConfig, Config, TowerConfig, TrainConfig
 from tfmm.data.batches import BatchPlan, Stores, dataset
 from tfmm.data.pairs import Pairs
+from tfmm.data.share import Share
 from tfmm.data.store import FeatureStore
 from tfmm.errors import TfmmError
 from tfmm.sampling import sampling_probability
@@ -196,6 +197,27 @@ def test_the_pipeline_starts_at_any_batch_with_static_shapes(stores: Stores, pai
     np.testing.assert_array_equal(
         got[0]["product"]["image/pixels"], expected["product:image/pixels"]
     )
+
+
+def test_a_process_makes_the_batches_of_its_own_replicas_and_no_others(
+    stores: Stores, pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+):
+    plan = BatchPlan(config(0.25), pairs, stores, batch_size=16)
+    expected = {number: plan.batch(number)["product_index"] for number in range(4, 12)}
+    made: list[int] = []
+    whole = BatchPlan.batch
+
+    def batch(self: BatchPlan, number: int) -> Any:
+        made.append(number)
+        return whole(self, number)
+
+    monkeypatch.setattr(BatchPlan, "batch", batch)
+    # The second of two processes with two replicas each, in the steps 1 and 2.
+    share = Share(replicas=4, first=2, count=2)
+    got = list(dataset(plan, NO_CHANGE, share, start=1, stop=3).as_numpy_iterator())
+    assert sorted(set(made)) == [6, 7, 10, 11]
+    for number, batch_made in zip((6, 7, 10, 11), got, strict=True):
+        np.testing.assert_array_equal(batch_made["product_index"], expected[number])
 
 
 def test_mixed_queries_of_the_catalogue_show_another_products_photo(stores: Stores, pairs: Pairs):

@@ -1,10 +1,10 @@
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from worker_processes import workers
 
 import tfmm  # noqa: F401
 from tfmm.config import TrainConfig
@@ -277,11 +277,11 @@ def test_other_positives_are_negatives_neither_of_the_whole_nor_of_a_modality():
 
 TWO_REPLICAS = """
 import sys
-sys.path.insert(0, {folder!r})
+sys.path[:0] = {folders!r}
 import test_model as t
 import tensorflow as tf, numpy as np
 from tfmm.strategy import make_strategy
-strategy = make_strategy("mirrored_cpu")
+strategy = make_strategy({kind!r})
 assert strategy.num_replicas_in_sync == 2
 def part(value, at):
     return tf.nest.map_structure(lambda x: x[2 * at : 2 * at + 2], value)
@@ -294,16 +294,18 @@ def step(batch):
 batch = t.inputs()
 parts = strategy.experimental_distribute_values_from_function(
     lambda context: part(batch, context.replica_id_in_sync_group))
-losses = strategy.experimental_local_results(step(parts))
+total = strategy.reduce(tf.distribute.ReduceOp.SUM, step(parts), axis=None)
 one = t.make()
 one.compile(optimizer=t.keras.optimizers.SGD(0.1))
 expected = one.train_step(batch)["loss"]
-np.testing.assert_allclose(sum(float(l) for l in losses), float(expected), rtol=1e-5)
+np.testing.assert_allclose(float(total), float(expected), rtol=1e-5)
 for mine, theirs in zip(model.trainable_variables, one.trainable_variables, strict=True):
     np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=1e-4, atol=1e-6)
 for local in strategy.experimental_local_results(model.bank):
     np.testing.assert_allclose(local.numpy(), one.bank.numpy(), rtol=1e-5, atol=1e-6)
+"""
 
+TWO_REPLICAS_OF_REAL_TOWERS = """
 import test_model_negatives as n
 recipe = dict(uniform_negatives=4, hard_negatives=2, hard_negative_weight=2.0, other_positives=2)
 one = n.make({hub!r}, **recipe, unimodal=0.5, symmetric=0.5)
@@ -320,23 +322,46 @@ def half(context):
     return n.batch(rows, **more)
 step = tf.function(lambda batch: strategy.run(lambda b: model.train_step(b)["loss"], args=(batch,)))
 parts = strategy.experimental_distribute_values_from_function(half)
-losses = strategy.experimental_local_results(step(parts))
+total = strategy.reduce(tf.distribute.ReduceOp.SUM, step(parts), axis=None)
 one.compile(optimizer=t.keras.optimizers.SGD(0.1))
 whole = n.batch(negatives=n.NEGATIVES[:4], hard=n.HARD, others=n.OTHERS)
 expected = one.train_step(whole)["loss"]
-np.testing.assert_allclose(sum(float(l) for l in losses), float(expected), rtol=1e-5)
+np.testing.assert_allclose(float(total), float(expected), rtol=1e-5)
 for mine, theirs in zip(model.trainable_variables, one.trainable_variables, strict=True):
     np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=1e-4, atol=1e-6)
+"""
+
+NOTHING_IS_SUMMED_WHEN_READ = """
+# So that a checkpoint which the chief writes alone needs nothing of the others.
+for variable in [*model.variables, *model.optimizer.variables]:
+    assert variable.synchronization != tf.VariableSynchronization.ON_READ, variable.name
 print("equal")
 """
 
 
-def test_two_replicas_take_the_step_that_one_takes_on_the_same_batch(tmp_path: Path):
-    code = TWO_REPLICAS.format(folder=str(Path(__file__).parent), hub=str(tmp_path))
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.stdout.strip().endswith("equal"), done.stderr[-3000:]
+@pytest.mark.parametrize(
+    ("kind", "processes", "more"),
+    [
+        pytest.param("mirrored_cpu", 1, TWO_REPLICAS_OF_REAL_TOWERS, id="devices"),
+        pytest.param("multi_worker", 2, "", id="workers"),
+        pytest.param(
+            "multi_worker", 2, TWO_REPLICAS_OF_REAL_TOWERS, id="workers with real towers",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)  # fmt: skip
+def test_two_replicas_take_the_step_that_one_takes_on_the_same_batch(
+    kind: str, processes: int, more: str, tmp_path: Path
+):
+    here = Path(__file__).parent
+    folders, hub = [str(here), str(here.parent)], str(tmp_path / "hub")
+    code = TWO_REPLICAS + more + NOTHING_IS_SUMMED_WHEN_READ
+    program = [sys.executable, "-c", code.format(kind=kind, folders=folders, hub=hub)]
+    with workers([program] * processes, tmp_path) as started:
+        for worker in started:
+            worker.wait(300)
+            assert worker.printed().strip().endswith("equal"), worker.said()[-3000:]
+            assert "coordination" not in worker.said()
 
 
 def test_a_margin_of_the_second_task_is_one_of_cosines_whatever_the_temperatures():

@@ -14,6 +14,7 @@ from tfmm.config import MEDIA, AugmentConfig, Config
 from tfmm.data.augment import augment
 from tfmm.data.negatives import Drawn, of_rows, purchase_share, purchased
 from tfmm.data.pairs import Pairs
+from tfmm.data.share import ALONE, Share
 from tfmm.data.store import ROW, Arrays, FeatureStore
 from tfmm.errors import TfmmError
 
@@ -196,14 +197,16 @@ class BatchPlan:
         return features
 
 
-def dataset(plan: BatchPlan, config: AugmentConfig, *, start: int, stop: int) -> tf.data.Dataset:
-    """Batches `start` to `stop` - 1, augmented.
+def dataset(
+    plan: BatchPlan, config: AugmentConfig, share: Share = ALONE, *, start: int, stop: int
+) -> tf.data.Dataset:
+    """The batches of a share in steps `start` to `stop` - 1, augmented.
 
     Yields:
       {"query": packed features, "product": packed features, "product_index": int32 [B],
       "weight": float32 [B]}, and what the recipe adds; every shape is static.
     """
-    example = plan.batch(start)
+    example = plan.batch(share.batch(start * share.count))
     names = sorted(example)
 
     def assemble(number: Any) -> list[Any]:
@@ -221,8 +224,10 @@ def dataset(plan: BatchPlan, config: AugmentConfig, *, start: int, stop: int) ->
     def change(batch: dict[str, Any]) -> dict[str, Any]:
         return batch | {side: augment(batch[side], config) for side in ("query", "product")}
 
-    steps = tf.data.Dataset.range(start, stop)
-    batches = steps.map(do_not_convert(load), num_parallel_calls=1)
+    positions = tf.data.Dataset.range(start * share.count, stop * share.count)
+    batches = positions.map(
+        do_not_convert(lambda position: load(share.batch(position))), num_parallel_calls=1
+    )
     return batches.map(do_not_convert(change), num_parallel_calls=1).prefetch(2)
 
 

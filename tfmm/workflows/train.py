@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from tfmm.data.companions import companions
 from tfmm.data.impressions import ImpressionReader
 from tfmm.data.pairs import LogReader, Pairs
 from tfmm.data.positives import for_training
+from tfmm.data.share import Share
 from tfmm.data.stores import VARIANTS, StoreBuilder
 from tfmm.errors import TfmmError
 from tfmm.features.popularity import popularity_features
@@ -36,6 +35,7 @@ from tfmm.sampling import sampling_probability
 from tfmm.strategy import make_strategy
 from tfmm.towers.tower import Tower
 from tfmm.trainer import Trainer, Validation, weights_of
+from tfmm.workers import Workers
 
 MAX_VALIDATION_PAIRS = 2000
 # Steps between lines where no bar can be drawn, as in a file.
@@ -70,19 +70,23 @@ def train(
     """
     prepared = PreparedData(data)
     build.check_columns(config, prepared)
-    finished = _open_run(run, config, prepared, restart=restart)
     console = Console(stderr=True, quiet=not progress)
-    if finished is not None:
-        console.print(f"{run}: up to date", soft_wrap=True)
-        return finished
-    started = time.monotonic()
-    distribution = make_strategy(strategy or config.train.strategy)
-    with _bar(console) as bar:
-        work = _Work(config, prepared, run, bar)
-        log = work.read()
-        trainer = work.fit(log, distribution)
-        weights = work.fit_affinity(log, f"weights/step-{int(trainer.best_step.numpy())}")
-    return _finish(work, log, trainer, weights=weights, seconds=time.monotonic() - started)
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, soft_wrap=True)
+
+    workers = Workers(make_strategy(strategy or config.train.strategy, say))
+    with workers.together():
+        finished = workers.chief_first(
+            lambda: build.open_run(run, config, prepared, workers, restart=restart)
+        )
+        if finished is not None:
+            say(f"{run}: up to date")
+            return finished
+        if not workers.is_chief:
+            say(f"worker {workers.index}: training; worker 0 shows how far it is")
+        with _bar(Console(stderr=True, quiet=not (progress and workers.is_chief))) as bar:
+            return _Work(config, prepared, run, bar, workers).train()
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,22 @@ class _Work:
     prepared: PreparedData
     run: Path
     bar: Progress
+    workers: Workers
+
+    def train(self) -> dict[str, Any]:
+        """From the prepared data to the run's manifest."""
+        started = time.monotonic()
+        log = self.workers.chief_first(self.read)
+        trainer = self.fit(log)
+
+        def finish() -> dict[str, Any]:
+            if self.workers.is_chief:
+                weights = self.fit_affinity(log, f"weights/step-{int(trainer.best_step.numpy())}")
+                seconds = time.monotonic() - started
+                _finish(self, log, trainer, weights=weights, seconds=seconds)
+            return build.read_manifest(self.run)
+
+        return self.workers.chief_first(finish)
 
     def read(self) -> _Log:
         """Vocabulary, feature stores, pairs."""
@@ -135,14 +155,9 @@ class _Work:
         stores = Stores(products, queries, words, VARIANTS, changes, photographed)
         return _Log(stores, training, validation, split, popularity)
 
-    def fit(self, log: _Log, strategy: tf.distribute.Strategy) -> Trainer:
+    def fit(self, log: _Log) -> Trainer:
         """Trains to the end, from the newest checkpoint."""
-        config, replicas = self.config, strategy.num_replicas_in_sync
-        if config.train.batch_size % replicas:
-            raise TfmmError(
-                f"train.batch_size: expected a multiple of {replicas} replicas,"
-                f" received {config.train.batch_size}"
-            )
+        config, replicas = self.config, _replicas(self.config.train, self.workers.strategy)
         plan = BatchPlan(
             config, log.training, log.stores, batch_size=config.train.batch_size // replicas
         )
@@ -151,17 +166,17 @@ class _Work:
         total = min(total, config.train.max_steps) if config.train.max_steps else total
         trainer = Trainer(
             config.train,
-            strategy,
+            self.workers,
             make_model=lambda: self._make_model(plan, log),
             total_steps=total,
             folder=self.run,
         )
         done = trainer.restore()
-        keras.utils.set_random_seed(config.seed + done)
+        # Each worker drops and augments in its own way.
+        keras.utils.set_random_seed((config.seed + done + self.workers.index * 2**20) % 2**32)
 
-        def batches() -> tf.data.Dataset:
-            bounds = {"start": done * replicas, "stop": total * replicas}
-            return dataset(plan, config.augment, **bounds)
+        def batches(share: Share) -> tf.data.Dataset:
+            return dataset(plan, config.augment, share, start=done, stop=total)
 
         trainer.fit(
             batches,
@@ -242,8 +257,9 @@ class _Work:
                 products=len(ids),
                 days=self.config.tower.popularity_days,
             )
-        with replacing(self.run / build.POPULARITY) as file:
-            np.savez(file, **kept)
+        if self.workers.is_chief:
+            with replacing(self.run / build.POPULARITY) as file:
+                np.savez(file, **kept)
         return kept.get("features")
 
     def _task(self, name: str, total: int | None) -> Callable[[int], None]:
@@ -278,34 +294,20 @@ class _Work:
         return report
 
 
-def _open_run(
-    run: Path, config: Config, prepared: PreparedData, *, restart: bool
-) -> dict[str, Any] | None:
-    """Makes or finds the run directory; returns the manifest of a run that is finished."""
-    if restart:
-        shutil.rmtree(run, ignore_errors=True)
-    run.mkdir(parents=True, exist_ok=True)
-    trained_on = _training_config(config)
-    stamp = {"config": trained_on, "data": prepared.manifest["fingerprint"]}
-    path = run / build.CONFIG
-    if path.exists():
-        if json.loads(path.read_text(encoding="utf-8")) != stamp:
-            raise TfmmError(
-                f"{run}: expected an empty run directory or one of the same recipe and data,"
-                " found another run; choose another --run, or add --restart"
-            )
-    else:
-        write_json(path, stamp)
-    manifest = run / build.MANIFEST
-    return json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else None
-
-
-def _training_config(config: Config) -> dict[str, Any]:
-    """The recipe without what training does not depend on."""
-    tree: dict[str, Any] = json.loads(json.dumps(config_to_dict(config)))
-    for section in ("index", "evaluate", "prepare"):
-        tree.pop(section)
-    return tree
+def _replicas(config: TrainConfig, strategy: tf.distribute.Strategy) -> int:
+    """How many replicas share a batch, which the recipe must suit."""
+    replicas = int(strategy.num_replicas_in_sync)
+    if config.batch_size % replicas:
+        raise TfmmError(
+            f"train.batch_size: expected a multiple of {replicas} replicas,"
+            f" received {config.batch_size}"
+        )
+    if config.jit_compile and replicas > 1 and "CPU" in strategy.extended.worker_devices[0]:
+        raise TfmmError(
+            f"train.jit_compile: expected false where {replicas} replicas run on CPUs, whose"
+            " exchange TensorFlow cannot compile, received true"
+        )
+    return replicas
 
 
 def _log_reader(config: TrainConfig, index: dict[str, int]) -> LogReader:
@@ -326,9 +328,7 @@ def _split(config: Config, pairs: Pairs) -> tuple[Pairs, Pairs, dict[str, int]]:
     return training, validation, {"validation_from_us": bounds[0], "test_from_us": bounds[1]}
 
 
-def _finish(
-    work: _Work, log: _Log, trainer: Trainer, *, weights: str, seconds: float
-) -> dict[str, Any]:
+def _finish(work: _Work, log: _Log, trainer: Trainer, *, weights: str, seconds: float) -> None:
     recall = float(trainer.best_recall.numpy())
     manifest = {
         "config": config_to_dict(work.config),
@@ -342,9 +342,9 @@ def _finish(
         "seconds": round(seconds, 1),
         "dim": vector_dim(work.config),
         "replicas": trainer.replicas,
+        "workers": work.workers.count,
     }
     write_json(work.run / build.MANIFEST, manifest)
-    return manifest
 
 
 def _bar(console: Console) -> Progress:
