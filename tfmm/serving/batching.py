@@ -39,7 +39,6 @@ class Task:
       done: Called with the task by the thread that has run it.
       outputs: Its own rows of the fetched arrays.
       error: Why there are none.
-      is_over: Whether there was nothing to wait for; `done` is not called then.
     """
 
     run: Run
@@ -49,7 +48,6 @@ class Task:
     arrived: float = field(default_factory=time.monotonic)
     outputs: list[Array] = field(default_factory=list)
     error: ServingError | None = None
-    is_over: bool = False
 
     def result(self) -> list[Array]:
         """The outputs.

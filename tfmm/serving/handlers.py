@@ -64,15 +64,18 @@ class Handlers:
             done()
 
         try:
+            key = servable.key_of(request, call)
+            if (reply := servable.reply(key)) is not None:
+                return lambda: reply, True
             if servable.merges:
-                asked = ask(servable, request, self._checked(call))
+                asked = ask(servable, request, self._checked(call), key)
                 task = servable.submit(asked.run, call, finished, api=API)
         finally:
-            if task is None or task.is_over:
+            if task is None:
                 lease.end()
         if task is None:
             return None
-        return lambda: answer(servable, request, asked, task.result()), task.is_over
+        return lambda: answer(servable, request, asked, task.result()), False
 
     def classify(
         self, request: classification_pb2.ClassificationRequest, call: Call

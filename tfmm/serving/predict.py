@@ -28,12 +28,14 @@ class Asked:
       run: What it wants of the session.
       aliases: Of the outputs, in the order of the run's fetches.
       given: What the request gives, by input.
+      key: Under what the reply is kept; None if it is not.
     """
 
     signature: str
     run: Run
     aliases: Sequence[str]
     given: Mapping[str, Array]
+    key: bytes | None = None
 
 
 def predict(
@@ -44,13 +46,18 @@ def predict(
     Raises:
       ServingError: The request does not fit the signature, or the run failed.
     """
-    asked = ask(servable, request, call)
+    key = servable.key_of(request, call)
+    if (reply := servable.reply(key)) is not None:
+        return reply
+    asked = ask(servable, request, call, key)
     outputs = servable.run(asked.run, call, api=API)
     return answer(servable, request, asked, outputs, is_warmup=call.is_warmup)
 
 
-def ask(servable: Servable, request: predict_pb2.PredictRequest, call: Call) -> Asked:
-    """Reads a request.
+def ask(
+    servable: Servable, request: predict_pb2.PredictRequest, call: Call, key: bytes | None = None
+) -> Asked:
+    """Reads a request; its reply is kept under the key.
 
     Raises:
       ServingError: It does not fit the signature.
@@ -75,7 +82,7 @@ def ask(servable: Servable, request: predict_pb2.PredictRequest, call: Call) -> 
         timeout_ms=call.timeout_ms,
         widths=tuple(values[alias].tobytes() for alias in _WIDTH_INPUTS if alias in values),
     )
-    return Asked(name, run, aliases, {alias: values[alias] for alias in request.inputs})
+    return Asked(name, run, aliases, {alias: values[alias] for alias in request.inputs}, key)
 
 
 def answer(
@@ -86,13 +93,14 @@ def answer(
     *,
     is_warmup: bool = False,
 ) -> predict_pb2.PredictResponse:
-    """Writes what a request's run gave into a reply, and counts it.
+    """Writes what a request's run gave into a reply, counts it and keeps it.
 
     Raises:
       ServingError: An output is of a type that cannot be sent.
     """
+    queries = None
     if not is_warmup:
-        servable.count(asked.given, dict(zip(asked.aliases, outputs, strict=True)))
+        queries = servable.count(asked.given, dict(zip(asked.aliases, outputs, strict=True)))
     response = predict_pb2.PredictResponse()
     response.model_spec.name = request.model_spec.name
     response.model_spec.version.value = servable.version
@@ -102,6 +110,7 @@ def answer(
             to_proto(array, response.outputs[alias])
         except ValueError as error:
             raise ServingError(Code.UNIMPLEMENTED, f"output {alias}: {error}") from error
+    servable.keep(asked.key, response, queries)
     return response
 
 

@@ -1,74 +1,72 @@
 """What a loaded version answered lately, for requests that come again.
 
-Most shoppers type what others typed before them. A published model answers equal inputs equally, so
-that its outputs may be kept for as long as the version is served.
+Most shoppers type what others typed before them. A published model answers equal requests equally,
+so that a whole reply may be kept for as long as the version is served.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from tfmm.serving.session import Run
-from tfmm.serving.tensors import Array
+from tfmm.serving.insight import Queries
 
 # Photos and sounds hardly come again, and long requests are costly to compare.
 _MOST_ASKED_BYTES = 4_096
-# What an array, a number or a string takes in Python beside its content.
-_OVERHEAD_BYTES = 64
+# What a message takes in Python beside its bytes, several times over: it is kept unpacked.
+_BYTES_A_REPLY, _UNPACKED = 2_048, 4
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A reply, and what the metrics hear of it each time that it is given.
+
+    Attributes:
+      response: The message; nobody changes it.
+      queries: What the rows of the request were; None for what does not rank products.
+    """
+
+    response: Any
+    queries: Queries | None
 
 
 class Replies:
-    """The outputs of the latest runs, up to a number of bytes; the oldest used goes first."""
+    """The latest replies, up to a number of bytes; the one used longest ago goes first."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
         self._bytes = 0
-        self._kept: OrderedDict[Hashable, tuple[list[Array], int]] = OrderedDict()
+        self._kept: OrderedDict[bytes, tuple[Reply, int]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def find(self, key: Hashable) -> list[Array] | None:
-        """The outputs that were kept under a key of `key_of`."""
+    def find(self, key: bytes) -> Reply | None:
+        """The reply that was kept under a key of `key_of`."""
         with self._lock:
             if key not in self._kept:
                 return None
             self._kept.move_to_end(key)
             return self._kept[key][0]
 
-    def keep(self, key: Hashable, outputs: Sequence[Array]) -> None:
-        """Keeps copies of a run's outputs, which may be parts of a larger batch."""
-        copies = [array.copy() for array in outputs]
-        size = _MOST_ASKED_BYTES + sum(_bytes_of(array) for array in copies)
-        for array in copies:
-            array.flags.writeable = False
+    def keep(self, key: bytes, reply: Reply) -> None:
+        """Keeps a reply, unless it is there already or larger than all that may be kept."""
+        size = len(key) + _UNPACKED * int(reply.response.ByteSize()) + _BYTES_A_REPLY
         with self._lock:
             if key in self._kept or size > self._most_bytes:
                 return
-            self._kept[key] = copies, size
+            self._kept[key] = reply, size
             self._bytes += size
             while self._bytes > self._most_bytes:
                 self._bytes -= self._kept.popitem(last=False)[1][1]
 
 
-def key_of(run: Run) -> Hashable | None:
-    """What runs with equal outputs have in common; None for one that is not worth keeping."""
-    size, feeds = 0, []
-    for name, array in run.feeds.items():
-        if array.dtype == object:
-            texts = tuple(array.ravel().tolist())
-            size += sum(map(len, texts))
-            values: Hashable = texts
-        else:
-            values = array.tobytes()
-            size += array.nbytes
-        if size > _MOST_ASKED_BYTES:
-            return None
-        feeds.append((name, array.dtype.str, array.shape, values))
-    return tuple(run.fetches), tuple(feeds)
+def key_of(request: Any) -> bytes | None:
+    """What requests with equal replies have in common; None for one not worth keeping.
 
-
-def _bytes_of(array: Array) -> int:
-    strings = sum(len(value) for value in array.ravel()) if array.dtype == object else 0
-    each = _OVERHEAD_BYTES * (array.size if array.dtype == object else 1)
-    return int(array.nbytes) + strings + each
+    Equal bytes always mean equal requests. That maps may be written in any order only means that
+    some requests are not recognised.
+    """
+    if request.ByteSize() > _MOST_ASKED_BYTES:
+        return None
+    return bytes(request.SerializeToString(deterministic=True))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from tensorflow.core.protobuf import meta_graph_pb2
 
@@ -13,9 +14,9 @@ from tfmm.artifacts import MANIFEST
 from tfmm.contract import SIGNATURE_OF
 from tfmm.serving.batching import Batcher, Task
 from tfmm.serving.batching_options import AUTOMATIC, BatchingOptions, batching_options
-from tfmm.serving.insight import catalogue_of, queries_of
+from tfmm.serving.insight import Queries, catalogue_of, queries_of
 from tfmm.serving.metrics import Metrics
-from tfmm.serving.replies import Replies, key_of
+from tfmm.serving.replies import Replies, Reply, key_of
 from tfmm.serving.session import Run, Session
 from tfmm.serving.settings import Settings
 from tfmm.serving.status import Code, ServingError, invalid
@@ -119,32 +120,33 @@ class Servable:
           ServingError: It failed, or nobody waits for it any more.
         """
         start = time.perf_counter()
-        key, kept = self._kept(run, call)
-        if kept is not None:
-            return kept
         if self._batcher is not None:
             arrays = self._batcher.run(run, call.is_active)
         elif call.is_active():
             arrays = self._session.run(run)
         else:
             raise ServingError(Code.CANCELLED, "Call was cancelled")
-        self._keep(key, arrays)
         self.metrics.ran(self.name, api, time.perf_counter() - start)
         return arrays
 
-    def _kept(self, run: Run, call: Call) -> tuple[Hashable | None, list[Array] | None]:
-        """The key to keep a run's outputs under, and the outputs if they are there."""
-        if self._replies is None or call.is_warmup:
-            return None, None
-        key = key_of(run)
-        kept = None if key is None else self._replies.find(key)
-        if kept is not None:
-            self.metrics.repeated(self.name)
-        return key, kept
+    def reply(self, key: bytes | None) -> Any:
+        """The response to an equal request before, and counts it; None if none is kept."""
+        reply = None if key is None or self._replies is None else self._replies.find(key)
+        if reply is None:
+            return None
+        self.metrics.repeated(self.name)
+        if reply.queries is not None:
+            self.metrics.searched(self.name, reply.queries)
+        return reply.response
 
-    def _keep(self, key: Hashable | None, arrays: Sequence[Array]) -> None:
+    def key_of(self, request: Any, call: Call) -> bytes | None:
+        """Under what a reply is kept; None for one that is not."""
+        return None if self._replies is None or call.is_warmup else key_of(request)
+
+    def keep(self, key: bytes | None, response: Any, queries: Queries | None) -> None:
+        """Keeps a response for equal requests."""
         if self._replies is not None and key is not None:
-            self._replies.keep(key, arrays)
+            self._replies.keep(key, Reply(response, queries))
 
     @property
     def merges(self) -> bool:
@@ -155,32 +157,27 @@ class Servable:
         """Leaves a run to a thread that merges it with others, and calls `done` in the end.
 
         Returns:
-          The task that will hold its outputs, or holds them already; None for what only `run` can
-          run.
+          The task that will hold its outputs; None for what only `run` can run.
 
         Raises:
           ServingError: The call is not as it should be, or too many wait; `done` is not called.
         """
         start = time.perf_counter()
-        key, kept = self._kept(run, call)
-        if kept is not None:
-            return Task(run, 0, call.is_active, lambda _: done(), outputs=kept, is_over=True)
 
-        def finished(task: Task) -> None:
-            if task.error is None:
-                self._keep(key, task.outputs)
+        def finished(_: Task) -> None:
             self.metrics.ran(self.name, api, time.perf_counter() - start)
             done()
 
         return self._batcher.submit(run, call.is_active, finished) if self._batcher else None
 
-    def count(self, given: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
-        """Counts the queries of a call, if this is one of tfmm's own models."""
+    def count(self, given: Mapping[str, Array], outputs: Mapping[str, Array]) -> Queries | None:
+        """Counts the queries of a call, if this is one of tfmm's own models, and returns them."""
         if self._catalogue is None:
-            return
+            return None
         queries = queries_of(given, outputs, self._catalogue.rules)
         if queries is not None:
             self.metrics.searched(self.name, queries)
+        return queries
 
     def close(self) -> None:
         """Gives its memory back; no call may be under way."""
