@@ -188,7 +188,8 @@ class Retriever(tf.Module):
         embedding, asked = self._embed(given)
         rows = tf.shape(embedding)[0]
         catalogue = self._config.catalogue
-        k = self._checked_k(given.get("k", tf.fill([rows], catalogue.default_k)))
+        usual = tf.fill([rows], catalogue.default_k)
+        k = self._checked_k(given["k"]) if "k" in given else usual
         if "exclude" in given:
             excluded = self.preprocessor.lookup(given["exclude"])
         else:
@@ -302,9 +303,11 @@ class Retriever(tf.Module):
 
 
 def _cut(ids: tf.Tensor) -> tf.Tensor:
-    """Ids [C, L] without the columns at the end that are padding in every row; one column stays."""
-    place = tf.range(1, tf.shape(ids)[1] + 1)
-    used = tf.reduce_max(tf.where(ids != 0, place, 0))
+    """Ids [C, L] without the columns at the end that are padding in every row; one column stays.
+
+    Ids stand on the left without gaps.
+    """
+    used = tf.reduce_sum(tf.cast(tf.reduce_any(ids != 0, axis=0), tf.int32))
     return ids[:, : tf.maximum(used, 1)]
 
 

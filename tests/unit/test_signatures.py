@@ -58,6 +58,36 @@ def test_a_length_that_is_neither_1_nor_the_batch_is_refused_with_a_sentence(giv
     assert f"[{sentence}]" in str(error.value)
 
 
+def alone():
+    return signature(lambda given: {"text": given["text"]}, [Input("text", tf.string, "")])
+
+
+@pytest.mark.parametrize(
+    ("texts", "sentence"),
+    [
+        ([], "text: expected at least 1 row, received 0"),
+        (["a"] * 4097, "text: expected at most 4096 rows, received 4097"),
+    ],
+)
+def test_a_signature_of_one_input_refuses_no_rows_and_too_many(texts, sentence):
+    call = alone()
+    assert call(text=tf.constant(["a"] * 4096))["text"].shape == (4096,)
+    assert call()["text"].numpy().tolist() == [b""]
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        call(text=tf.constant(texts, tf.string))
+    assert f"[{sentence}]" in str(error.value)
+
+
+def test_a_signature_of_one_input_refuses_another_rank():
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        fed = tf.compat.v1.placeholder(tf.string)
+        answer = signatures.aligned([Input("text", tf.string, "")], [fed])
+        assert session.run(answer, {fed: ["a"]})["text"].tolist() == [b"a"]
+        for value in ("a", [["a"]]):
+            with pytest.raises(tf.errors.InvalidArgumentError, match="text: expected 1 dimension"):
+                session.run(answer, {fed: value})
+
+
 def test_two_inputs_of_one_name_are_an_error_of_the_recipe():
     with pytest.raises(TfmmError, match="received 'k'"):
         signature(echo, [*INPUTS, Input("k", tf.string, "")])

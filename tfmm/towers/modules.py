@@ -64,14 +64,20 @@ class _Norm(tf.Module):
         self.offset = _Weights.constant((width,), 0.0, "offset")
         self._width = float(width)
 
-    def __call__(self, x: tf.Tensor, training: bool = True) -> tf.Tensor:
-        if training:
-            x -= tf.expand_dims(tf.einsum("...w->...", x), -1) / self._width
-            variance = tf.expand_dims(tf.einsum("...w,...w->...", x, x), -1) / self._width
-        else:
-            x -= tf.reduce_mean(x, axis=-1, keepdims=True)
-            variance = tf.reduce_mean(tf.square(x), axis=-1, keepdims=True)
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        x -= tf.expand_dims(tf.einsum("...w->...", x), -1) / self._width
+        variance = tf.expand_dims(tf.einsum("...w,...w->...", x, x), -1) / self._width
         return x * tf.math.rsqrt(variance + 1e-5) * self.scale + self.offset
+
+
+def _side_by_side(norms: list[_Norm], parts: list[tf.Tensor]) -> list[tf.Tensor]:
+    """Each norm of its part `[C, W]`, all in the operations of one."""
+    x = tf.stack(parts)
+    x -= tf.reduce_mean(x, axis=-1, keepdims=True)
+    variance = tf.reduce_mean(tf.square(x), axis=-1, keepdims=True)
+    scale = tf.stack([norm.scale for norm in norms])[:, tf.newaxis]
+    offset = tf.stack([norm.offset for norm in norms])[:, tf.newaxis]
+    return tf.unstack(x * tf.math.rsqrt(variance + 1e-5) * scale + offset)
 
 
 class _Conv2d(tf.Module):
@@ -139,8 +145,12 @@ class TextNetwork(tf.Module):
             embedded = _embed(self.ngram_embedding, ngrams, training)
             present = tf.cast(ngrams != 0, tf.float32)
             pooled.append(_attend(embedded, self.ngram_score, present, training))
-        branches = zip(self.norms, self.hidden, pooled, strict=True)
-        hidden = tf.add_n([dense(norm(x, training)) for norm, dense, x in branches])
+        if training:
+            normed = [norm(x) for norm, x in zip(self.norms, pooled, strict=True)]
+        else:
+            normed = _side_by_side(self.norms, pooled)
+        branches = zip(self.hidden, normed, strict=True)
+        hidden = tf.add_n([dense(x) for dense, x in branches])
         return self.output(tf.nn.relu(hidden))
 
 
