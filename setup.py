@@ -46,7 +46,8 @@ setup(
         "demo": ["espeakng-loader==0.2.4"],
         # tfmm.Client converts sounds other than WAV with it.
         "sound": ["soundfile"],
-        # `tfmm score --runner spark`; it needs Java. PySpark 3.5 knows no pandas 3.
+        # `--runner spark` of `tfmm prepare` and `tfmm score`; it needs Java.
+        # PySpark 3.5 knows no pandas 3.
         "spark": ["pyspark>=3.5,<3.6", "pandas>=2,<3"],
         # `tfmm score --runner beam`. Beam wants an older Pillow than the lock has.
         "beam": ["apache-beam==2.77.*", "pandas>=2,<3", "pillow<13"],

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import click
 
@@ -56,12 +56,28 @@ def main() -> None:
 @main.command()
 @click.argument("dataset", type=FOLDER)
 @click.argument("out", type=FOLDER)
+@click.option(
+    "--runner", type=click.Choice(["local", "spark"]), default="local", show_default=True,
+    help="Spark writes the same files, by executors that see the same folders.",
+)  # fmt: skip
+@click.option(
+    "--runner-option", "options", multiple=True, metavar="NAME=VALUE",
+    help="A setting of Spark, such as spark.master=yarn.",
+)  # fmt: skip
 @_recipe
-def prepare(dataset: Path, out: Path, recipe: Path | None, overrides: tuple[str, ...]) -> None:
+def prepare(
+    dataset: Path,
+    out: Path,
+    runner: Literal["local", "spark"],
+    options: tuple[str, ...],
+    recipe: Path | None,
+    overrides: tuple[str, ...],
+) -> None:
     """Check DATASET's tables and media and write them to OUT as TFRecord shards."""
     from tfmm.workflows.prepare import prepare as run_prepare  # noqa: PLC0415
 
-    manifest = run_prepare(dataset, out, config=load_config(recipe, overrides))
+    config = load_config(recipe, overrides)
+    manifest = run_prepare(dataset, out, config=config, runner=runner, options=options)
     for name, table in manifest["tables"].items():
         counts = f"read {table['read']}, written {table['written']}, rejected {table['rejected']}"
         click.echo(f"{name}: {counts}")

@@ -46,6 +46,24 @@ def test_evaluate_writes_where_it_is_told(monkeypatch: pytest.MonkeyPatch):
     ]
 
 
+def test_prepare_takes_a_runner_and_its_options(monkeypatch: pytest.MonkeyPatch):
+    from tfmm.workflows import prepare as preparing
+
+    asked: list[tuple[Any, ...]] = []
+
+    def prepare(*paths: Path, **how: Any) -> dict[str, Any]:
+        asked.append((*paths, how["runner"], how["options"]))
+        return {"tables": {"events": {"read": 3, "written": 2, "rejected": 1}}}
+
+    monkeypatch.setattr(preparing, "prepare", prepare)
+    command = ["prepare", "shop", "out", "--runner", "spark"]
+    result = CliRunner().invoke(main, [*command, "--runner-option", "spark.master=yarn"])
+    assert result.output == "events: read 3, written 2, rejected 1\n"
+    assert CliRunner().invoke(main, ["prepare", "shop", "out"]).exit_code == 0
+    paths = (Path("shop"), Path("out"))
+    assert asked == [(*paths, "spark", ("spark.master=yarn",)), (*paths, "local", ())]
+
+
 def test_score_takes_what_a_person_writes(monkeypatch: pytest.MonkeyPatch):
     from tfmm.scoring.rows import Asked
     from tfmm.scoring.work import Settings

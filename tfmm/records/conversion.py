@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -25,30 +22,19 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from tfmm import __version__
 from tfmm.config import Config
-from tfmm.errors import RecordError, TfmmError
+from tfmm.errors import RecordError
 from tfmm.records.identities import Identities
 from tfmm.records.media import MediaConverter
-from tfmm.records.schema import (
-    PRODUCTS,
-    TABLES,
-    Stored,
-    Table,
-    TableName,
-    check_row,
-    extra_features,
-)
+from tfmm.records.outcomes import Counts, Outcome, manifest_of
+from tfmm.records.plans import TablePlan, plan_table
+from tfmm.records.schema import TABLES, Stored, Table, TableName
 from tfmm.records.sources import SourceFile
-from tfmm.records.tables import read_rows, survey
-from tfmm.records.tfrecord import FORMAT, ShardWriter, encode_record, shard_of
+from tfmm.records.tables import read_rows
+from tfmm.records.tfrecord import ShardWriter, encode_record
 
 _MOST_WAITING = 4096
 _PROGRESS_ROWS = 200
-
-
-class TooManyRejectsError(TfmmError):
-    """More rows of a table are bad than the recipe allows."""
 
 
 @dataclass
@@ -60,27 +46,6 @@ class _Row:
     record: dict[str, Any] = field(default_factory=dict)
     error: RecordError | None = None
     loading: Future[dict[str, Any]] | None = None
-
-
-@dataclass
-class _Counts:
-    """What happened to a table's rows.
-
-    Attributes:
-      read: Rows of the source.
-      written: Records.
-      rejected: Bad rows; read = written + rejected.
-      columns: Records that have a value, by column.
-      rejected_by_field: Bad rows by the field at fault.
-      examples: The first bad row of each such field.
-    """
-
-    read: int = 0
-    written: int = 0
-    rejected: int = 0
-    columns: Counter[str] = field(default_factory=Counter)
-    rejected_by_field: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, str] = field(default_factory=dict)
 
 
 class Checked(Protocol):
@@ -132,98 +97,69 @@ class Conversion:
           TooManyRejectsError: More rows of a table are bad than the recipe allows.
           TfmmError: A file cannot be read, lacks a column, or holds no product.
         """
-        parts: dict[str, Any] = {}
-        schemas: dict[str, dict[str, Stored]] = {}
-        digest = sha256()
+        outcomes: list[Outcome] = []
         with (
             (self.staging / "rejects.jsonl").open("w", encoding="utf-8") as rejects,
             ThreadPoolExecutor(self.workers) as pool,
             _progress(self.console) as progress,
         ):
             for name, table in tables.items():
-                job = TableJob(self, table, files.get(name, []))
-                shards = job.write(rejects, pool, progress)
-                parts[name], schemas[name] = job.summary(), job.schema
-                digest.update(json.dumps([name, job.schema, shards]).encode())
-                job.check_rejects()
-        return {
-            "format": FORMAT,
-            "tfmm": __version__,
-            "tables": parts,
-            "fingerprint": digest.hexdigest(),
-            "source": self.dataset.name,
-            "schema": schemas,
-        }
+                plan = plan_table(self.config, table, files.get(name, []), self.declared)
+                outcomes.append(TableJob(self, plan).write(rejects, pool, progress))
+                outcomes[-1].check(self.config, self.console)
+        return manifest_of(self.dataset.name, outcomes)
 
 
 class TableJob:
     """One table on its way from source rows to shards."""
 
-    def __init__(self, run: Conversion, table: Table, files: list[SourceFile]) -> None:
+    def __init__(self, run: Conversion, plan: TablePlan) -> None:
         self._run = run
-        self._table = table
-        self._files = files
-        surveys = [survey(table, file) for file in files]
-        self._rows = sum(each.rows for each in surveys)
-        columns: dict[str, Stored | None] = {}
-        for each in surveys:
-            for name, stored in each.columns.items():
-                columns[name] = "text" if columns.get(name) == "text" else stored
-        self._extras = extra_features(table, columns, _declared(run, table))
-        self._left_out = sorted(set(columns) - set(self._extras) - set(table.source))
-        self.schema: dict[str, Stored] = {**table.features, **self._extras}
-        if table is PRODUCTS:
-            _check_declared(run.config, self.schema, files)
-        self._media = [name for name, stored in self.schema.items() if stored.startswith("media")]
-        self._counts = _Counts()
-        self._names: list[str] = []
+        self._plan = plan
+        self._counts = Counts()
 
-    def write(self, rejects: TextIO, pool: ThreadPoolExecutor, progress: Progress) -> list[str]:
-        """Writes the shards and returns a digest of each; [] for a table that is not there."""
-        if not self._files:
-            return []
-        task = progress.add_task(self._table.name, total=self._rows or None)
-        counts = self._counts
-        shards = self._run.config.prepare.shards
-        with ShardWriter(self._run.staging, self._table.name, shards=shards) as writer:
+    def write(self, rejects: TextIO, pool: ThreadPoolExecutor, progress: Progress) -> Outcome:
+        """Writes the shards, unless the table is not there."""
+        plan, counts = self._plan, self._counts
+        if not plan.files:
+            return Outcome(plan, counts, (), ())
+        name = plan.table.name
+        task = progress.add_task(name, total=plan.total or None)
+        with ShardWriter(self._run.staging, name, shards=plan.shards) as writer:
             for row in self._loaded(pool):
                 counts.read += 1
                 if row.error is None:
                     row.error = self._identity_error(row.record)
                 if row.error is None:
-                    writer.write(self._shard(row), encode_record(row.record, self.schema))
+                    shard = plan.shard(row.record, counts.read - 1)
+                    writer.write(shard, encode_record(row.record, plan.schema))
                     counts.written += 1
                     counts.columns.update(row.record.keys())
                 else:
-                    self._reject(row, row.error, rejects)
+                    reject = plan.reject(row.file, row.number, row.error)
+                    rejects.write(reject.line())
+                    counts.reject(reject)
                 if counts.read % _PROGRESS_ROWS == 0:
                     progress.update(task, completed=counts.read)
         progress.update(task, completed=counts.read, total=counts.read)
-        self._names = writer.names
-        return writer.digests()
+        return Outcome(plan, counts, tuple(writer.names), tuple(writer.digests()))
 
     def _identity_error(self, record: dict[str, Any]) -> RecordError | None:
         try:
-            self._run.identities.check(self._table.name, record)
+            self._run.identities.check(self._plan.table.name, record)
         except RecordError as error:
             return error
         return None
-
-    def _shard(self, row: _Row) -> int:
-        """Shoppers together for a log; otherwise contiguous ranges, so that shards keep order."""
-        shards = self._run.config.prepare.shards
-        if self._table.counted:
-            return min((self._counts.read - 1) * shards // self._rows, shards - 1)
-        return shard_of(row.record.get("user_id") or row.record["session_id"], shards)
 
     def _loaded(self, pool: ThreadPoolExecutor) -> Iterator[_Row]:
         """Checked rows in source order; photos and sounds of later rows load in the meantime."""
         waiting: deque[_Row] = deque()
         most_loading = 8 * self._run.workers
+        convert = self._run.converter.convert
         loading = 0
         for row in self._checked():
-            if any(row.record.get(name) for name in self._media):
-                row.loading = pool.submit(self._load, row.record)
+            if self._plan.has_media(row.record):
+                row.loading = pool.submit(self._plan.loaded, row.record, convert)
                 loading += 1
             waiting.append(row)
             while waiting and (
@@ -237,73 +173,15 @@ class TableJob:
                 yield _finished(first)
         yield from map(_finished, waiting)
 
-    def _load(self, record: dict[str, Any]) -> dict[str, Any]:
-        """The record with its media converted."""
-        loaded = dict(record)
-        convert = self._run.converter.convert
-        for name in self._media:
-            value = record.get(name)
-            if isinstance(value, list):
-                loaded[name] = [convert(item) for item in value]
-            elif value is not None:
-                loaded[name] = convert(value)
-        return loaded
-
     def _checked(self) -> Iterator[_Row]:
-        for file in self._files:
+        for file in self._plan.files:
             for source in read_rows(file):
                 row = _Row(file.name, source.row)
                 try:
-                    if source.values is None:
-                        raise RecordError("row", source.problem)
-                    row.record = check_row(self._table, source.values, self._extras)
+                    row.record = self._plan.record(source)
                 except RecordError as error:
                     row.error = error
                 yield row
-
-    def _reject(self, row: _Row, error: RecordError, rejects: TextIO) -> None:
-        line = {
-            "table": self._table.name,
-            "file": row.file,
-            "row": row.number,
-            "field": error.field,
-            "reason": error.reason,
-        }
-        rejects.write(json.dumps(line) + "\n")
-        counts = self._counts
-        counts.rejected += 1
-        counts.rejected_by_field[error.field] += 1
-        counts.examples.setdefault(error.field, f"{row.file}:{row.number}: {error}")
-
-    def summary(self) -> dict[str, Any]:
-        """The table's part of the manifest."""
-        counts = self._counts
-        return {
-            "read": counts.read,
-            "written": counts.written,
-            "rejected": counts.rejected,
-            "files": self._names,
-            "columns": {name: counts.columns[name] for name in self.schema},
-            "left_out": self._left_out,
-        }
-
-    def check_rejects(self) -> None:
-        """Says what was rejected; raises `TooManyRejectsError` if that is too much."""
-        counts, name = self._counts, self._table.name
-        for column, count in counts.rejected_by_field.most_common():
-            example = counts.examples[column]
-            print(f"{name}: {count} rows rejected for {column}, first {example}", file=sys.stderr)
-        if self._left_out:
-            self._run.console.print(f"{name}: columns not read: {', '.join(self._left_out)}")
-        allowed = self._run.config.prepare.max_reject_fraction
-        if counts.rejected > allowed * counts.read:
-            first = next(iter(counts.examples.values()))
-            raise TooManyRejectsError(
-                f"{name}: expected at most {allowed:.1%} bad rows, found {counts.rejected} of"
-                f" {counts.read}, first {first}"
-            )
-        if self._table is PRODUCTS and not counts.written:
-            raise TfmmError(f"{self._files[0].name}: expected at least one product, found no rows")
 
 
 def _finished(row: _Row) -> _Row:
@@ -314,25 +192,6 @@ def _finished(row: _Row) -> _Row:
         except RecordError as error:
             row.error = error
     return row
-
-
-def _declared(run: Conversion, table: Table) -> dict[str, Stored]:
-    """What the recipe says of further product columns."""
-    if table.name != "products":
-        return {}
-    catalogue = run.config.catalogue
-    texts: dict[str, Stored] = dict.fromkeys((*catalogue.text, *catalogue.facets), "text")
-    return {**run.declared, **texts, **dict.fromkeys(catalogue.ranges, "float")}
-
-
-def _check_declared(config: Config, schema: dict[str, Stored], files: list[SourceFile]) -> None:
-    for part in ("text", "facets", "ranges", "returned"):
-        for name in getattr(config.catalogue, part):
-            if name not in schema:
-                raise TfmmError(
-                    f"{files[0].name}: expected a column {name}, which catalogue.{part} names,"
-                    f" found {', '.join(schema)}"
-                )
 
 
 class _Rate(ProgressColumn):

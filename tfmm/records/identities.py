@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tfmm.errors import RecordError
@@ -9,12 +10,21 @@ from tfmm.records.schema import TABLES, TableName
 
 
 class Identities:
-    """Ids seen so far: of products and queries that were written, and judged pairs."""
+    """Ids seen so far: of products and queries that were written, and judged pairs.
 
-    def __init__(self) -> None:
+    Args:
+      written: Ids of tables that were written before; they are not copied.
+    """
+
+    def __init__(self, written: Mapping[TableName, set[str]] | None = None) -> None:
         self._ids: dict[TableName, set[str]] = {name: set() for name in TABLES}
+        self._ids.update(written or {})
 
-    def check(self, table: TableName, record: dict[str, Any]) -> None:
+    def written(self, table: TableName) -> set[str]:
+        """Ids of a table that were written."""
+        return self._ids[table]
+
+    def check(self, table: TableName, record: Mapping[str, Any]) -> None:
         """Raises RecordError on a second row of the same id and on an id that nothing has."""
         match table:
             case "products":
@@ -36,7 +46,7 @@ class Identities:
             raise RecordError(column, f"expected one {what}, received another")
         self._ids[table].add(key)
 
-    def _expect(self, table: TableName, column: str, record: dict[str, Any]) -> None:
+    def _expect(self, table: TableName, column: str, record: Mapping[str, Any]) -> None:
         key = record[column]
         if key not in self._ids[table]:
             raise RecordError(column, f"expected an id among the written {table}, received {key!r}")

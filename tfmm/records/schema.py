@@ -200,7 +200,7 @@ def check_row(table: Table, row: Mapping[str, Any], extras: Mapping[str, Stored]
                 record[name] = values.number(value) if stored == "float" else values.text(value)
             except ValueError as error:
                 raise RecordError(name, str(error)) from None
-    if table is EVENTS and "user_id" not in record and "session_id" not in record:
+    if table.name == "events" and "user_id" not in record and "session_id" not in record:
         raise RecordError("user_id", "expected a user_id or a session_id, found neither")
     return record
 

@@ -167,6 +167,33 @@ def read_rows(
             return itertools.islice(_jsonl_rows(file), start, stop)
 
 
+def pieces(file: SourceFile, rows: int) -> list[tuple[int, int | None]]:
+    """Ranges of rows of a file, in order, that can be read each by itself at no more cost.
+
+    Args:
+      file: The file. Parquet is divided between row groups, another one is a single piece.
+      rows: Rows from which on a piece ends with its row group.
+
+    Returns:
+      `start` and `stop` of `read_rows`.
+
+    Raises:
+      TfmmError: The file cannot be read.
+    """
+    if file.kind != "parquet":
+        return [(0, None)]
+    with _readable(file), _parquet(file) as parquet:
+        metadata = parquet.metadata
+        groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    cuts = [0]
+    for end in itertools.accumulate(groups):
+        if end - cuts[-1] >= rows:
+            cuts.append(end)
+    if cuts[-1] < sum(groups):
+        cuts.append(sum(groups))
+    return list(itertools.pairwise(cuts))
+
+
 @contextmanager
 def _readable(file: SourceFile) -> Iterator[None]:
     try:

@@ -104,6 +104,42 @@ class PreparedData:
         return schema
 
 
+class ShardFile:
+    """One file of records; a context manager, or to be closed.
+
+    Attributes:
+      path: Where it is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        options = tf.io.TFRecordOptions(
+            compression_type=_COMPRESSION, compression_level=_COMPRESSION_LEVEL
+        )
+        self._writer = tf.io.TFRecordWriter(str(path), options)
+        self._hash = hashlib.sha256()
+
+    def write(self, serialized: bytes) -> None:
+        """Appends one record."""
+        self._writer.write(serialized)
+        self._hash.update(len(serialized).to_bytes(8, "little"))
+        self._hash.update(serialized)
+
+    def digest(self) -> str:
+        """SHA-256 of the records so far, in hexadecimal; it does not depend on the compression."""
+        return self._hash.hexdigest()
+
+    def close(self) -> None:
+        """Ends the file."""
+        self._writer.close()
+
+    def __enter__(self) -> ShardFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 class ShardWriter:
     """Writes one table's records over a fixed number of shards.
 
@@ -112,34 +148,32 @@ class ShardWriter:
     """
 
     def __init__(self, folder: Path, table: str, *, shards: int) -> None:
-        self.names = [f"{table}-{i:05d}-of-{shards:05d}.tfrecord.gz" for i in range(shards)]
-        options = tf.io.TFRecordOptions(
-            compression_type=_COMPRESSION, compression_level=_COMPRESSION_LEVEL
-        )
-        self._writers = [tf.io.TFRecordWriter(str(folder / name), options) for name in self.names]
-        self._hashes = [hashlib.sha256() for _ in self.names]
+        self.names = shard_names(table, shards)
+        self._files = [ShardFile(folder / name) for name in self.names]
 
     def write(self, shard: int, serialized: bytes) -> None:
         """Appends one record to a shard."""
-        self._writers[shard].write(serialized)
-        digest = self._hashes[shard]
-        digest.update(len(serialized).to_bytes(8, "little"))
-        digest.update(serialized)
+        self._files[shard].write(serialized)
 
     def digests(self) -> list[str]:
         """SHA-256 of each shard's records so far, in hexadecimal."""
-        return [digest.hexdigest() for digest in self._hashes]
+        return [file.digest() for file in self._files]
 
     def close(self) -> None:
         """Ends the files."""
-        for writer in self._writers:
-            writer.close()
+        for file in self._files:
+            file.close()
 
     def __enter__(self) -> ShardWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def shard_names(table: str, shards: int) -> list[str]:
+    """The names of a table's files, in record order."""
+    return [f"{table}-{i:05d}-of-{shards:05d}.tfrecord.gz" for i in range(shards)]
 
 
 def shard_of(key: str, shards: int) -> int:

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tfmm.errors import TfmmError
-from tfmm.scoring.cluster import options_of, watched
+from tfmm.runners import options_of
+from tfmm.scoring.cluster import watched
 from tfmm.scoring.job import Job, Meter, score_block
 from tfmm.scoring.scorer import set_threads
 from tfmm.scoring.sources import Block

@@ -1,8 +1,8 @@
-"""What the runners of clusters share: progress seen from afar, and options as people write them."""
+"""What the runners of clusters share: progress seen from afar."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 
 from tfmm.errors import TfmmError
@@ -12,7 +12,7 @@ from tfmm.scoring.sources import Block
 _LOOK_EVERY_S = 1.0
 
 
-def watched(job: Job, blocks: Sequence[Block], meter: Meter, run: Callable[[], None]) -> None:
+def watched(job: Job, blocks: Sequence[Block], meter: Meter, run: Callable[[], object]) -> None:
     """Runs a cluster's job and tells a meter of the blocks that appear in the working folder.
 
     Raises:
@@ -38,16 +38,3 @@ def watched(job: Job, blocks: Sequence[Block], meter: Meter, run: Callable[[], N
             f"{job.working}: expected a folder that all workers share, found {len(left)} of"
             f" {len(blocks)} blocks missing in it"
         )
-
-
-def options_of(given: Sequence[str]) -> Mapping[str, str]:
-    """Options written as NAME=VALUE.
-
-    Raises:
-      TfmmError: One is not.
-    """
-    pairs = [one.partition("=") for one in given]
-    for name, equals, _ in pairs:
-        if not name or not equals:
-            raise TfmmError(f"--runner-option: expected NAME=VALUE, received {name}")
-    return {name: value for name, _, value in pairs}

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
-from tfmm.errors import TfmmError
-from tfmm.scoring.cluster import options_of, watched
+from tfmm.runners import collected, options_of, spark_session
+from tfmm.scoring.cluster import watched
 from tfmm.scoring.job import Job, Meter, score_block
 from tfmm.scoring.scorer import Scoring, set_threads
 from tfmm.scoring.sources import Block
@@ -37,12 +35,12 @@ def run(
     """
     if not blocks:
         return
-    session, is_own = _session(options_of(options))
+    session, is_own = spark_session("tfmm score", options_of(options))
     cpus = int(session.conf.get("spark.task.cpus", "1"))
     work = _Blocks(job, tuple(blocks), threads or cpus)
     frame = session.range(0, len(blocks), 1, len(blocks)).mapInArrow(work, _SCHEMA)
     try:
-        watched(job, blocks, meter, lambda: _collect(frame))
+        watched(job, blocks, meter, partial(collected, frame))
     finally:
         if is_own:
             session.stop()
@@ -76,34 +74,3 @@ class _Blocks:
             read = [score_block(self.job, self.blocks[number]).read for number in numbers]
             columns = [pa.array(numbers, pa.int64()), pa.array(read, pa.int64())]
             yield pa.RecordBatch.from_arrays(columns, names=["block", "read"])
-
-
-def _collect(frame: Any) -> None:
-    from py4j.protocol import Py4JJavaError  # noqa: PLC0415 - an extra
-    from pyspark.errors import PySparkException  # noqa: PLC0415
-
-    try:
-        frame.collect()
-    except (PySparkException, Py4JJavaError) as error:
-        lines = [line for line in str(error).splitlines() if "Error: " in line]
-        reason = (lines or str(error).splitlines())[-1].strip()
-        raise TfmmError(f"--runner spark: expected the job to end well, found: {reason}") from error
-
-
-def _session(options: Any) -> tuple[Any, bool]:
-    """A session, and whether nobody else had one."""
-    try:
-        from pyspark.sql import SparkSession  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise TfmmError(
-            "--runner spark: expected the package pyspark, found none; install tfmm[spark]"
-        ) from error
-    home = os.environ.get("JAVA_HOME")
-    if not shutil.which(os.path.join(home, "bin", "java") if home else "java"):
-        raise TfmmError("--runner spark: expected Java 8, 11 or 17 on the PATH, found none")
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    is_own = SparkSession.getActiveSession() is None
-    builder = SparkSession.builder.appName("tfmm score")
-    for name, value in options.items():
-        builder = builder.config(name, value)
-    return builder.getOrCreate(), is_own
