@@ -1,0 +1,1 @@
+"""What batch scoring costs, from files to files."""

@@ -1,0 +1,184 @@
+"""Rows a second of `tfmm score`, from file to file: `python -m benchmarks.scoring --help`.
+
+A model of words with small towers is published with clustered unit vectors for its products. Then
+Parquet files of typed queries are scored into Parquet files of hits, and the products similar to
+each product likewise, which searches stored vectors and embeds nothing. Beside them stands the
+product of as many vectors with all products, without a top-k, in memory: what exact search cannot
+be faster than. Each repetition asks all in turn; ratios are of one repetition. "Start" is how long
+the first row takes, for which a model is loaded and made ready. Here that is done once; runners
+other than `local`, which need their extras, do it in each job, and there it is subtracted.
+"""
+
+from __future__ import annotations
+
+import tfmm  # isort: skip # noqa: F401 - selects legacy Keras before TensorFlow is imported
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from benchmarks.machine import machine
+from benchmarks.shop import add_shop_arguments, drawn_vectors, publish, titles
+from tfmm.scoring.rows import Asked
+from tfmm.scoring.takes import Kind
+from tfmm.scoring.work import Settings
+from tfmm.workflows.score import Running, score
+
+ROWS_AT_ONCE = 1_000
+
+
+@dataclass
+class Measured:
+    """What was measured of a way to score.
+
+    Attributes:
+      what: Its name in the table.
+      rows: How many it scores.
+      run: Does so once.
+      start: Seconds until the first row is done.
+      starts_anew: Whether they are part of each repetition.
+      seconds: Of each repetition.
+      megabytes: What was written.
+    """
+
+    what: str
+    rows: int
+    run: Callable[[], Any]
+    start: float = 0.0
+    starts_anew: bool = False
+    seconds: list[float] = field(default_factory=list)
+    megabytes: float = 0.0
+
+
+def asked(args: argparse.Namespace, folder: Path, kind: Kind, rows: int) -> Path:
+    """A Parquet file of typed queries, or of products."""
+    columns = {"product_id": [f"p{n:08}" for n in range(rows)]}
+    if kind == "queries":
+        words = titles(np.random.default_rng(args.seed + 2), rows)
+        columns = {"query_id": [f"q{n:08}" for n in range(rows)], "text": words}
+    path = folder / f"{kind}-{rows}.parquet"
+    pa.parquet.write_table(pa.table(columns), path)
+    return path
+
+
+def sgemm(args: argparse.Namespace) -> Measured:
+    """The product of vectors with all products."""
+    vectors = drawn_vectors(args, np.random.default_rng(args.seed), args.dim)
+    rows = min(args.queries, len(vectors))
+    out = np.empty((ROWS_AT_ONCE, len(vectors)), np.float32)
+
+    def run() -> None:
+        for start in range(0, rows, ROWS_AT_ONCE):
+            part = vectors[start : min(start + ROWS_AT_ONCE, rows)]
+            np.matmul(part, vectors.T, out=out[: len(part)])
+
+    return Measured("sgemm", rows, run)
+
+
+class Jobs:
+    """Jobs of `tfmm score`, each written to a folder that was not there."""
+
+    def __init__(self, args: argparse.Namespace, folder: Path) -> None:
+        self._args, self._folder, self._count = args, folder, 0
+
+    def measured(self, what: str, model: Path, kind: Kind, running: Running) -> Measured:
+        """A job over all rows of a kind."""
+        similar = kind == "similar"
+        rows = self._args.products if similar else self._args.queries
+        made = Measured(what, rows, lambda: None)
+
+        def run() -> None:
+            out = self._score(model, asked(self._args, self._folder, kind, rows), kind, running)
+            made.megabytes = sum(file.stat().st_size for file in out.rglob("part-*")) / 1e6
+
+        made.run = run
+        started = time.perf_counter()
+        self._score(model, asked(self._args, self._folder, kind, 1), kind, running)
+        made.start, made.starts_anew = time.perf_counter() - started, running.runner != "local"
+        return made
+
+    def _score(self, model: Path, source: Path, kind: Kind, running: Running) -> Path:
+        self._count += 1
+        out = self._folder / f"out-{self._count}"
+        settings = Settings(
+            kind=kind, asked=Asked(self._args.k, {}), fields=(), block_rows=self._args.block_rows
+        )
+        score(model, source, out, settings=settings, running=running)
+        return out
+
+
+def ways(args: argparse.Namespace, folder: Path) -> list[Measured]:
+    """All that is measured, each once warmed up."""
+    jobs, local = Jobs(args, folder), Running(progress=False)
+    made = [sgemm(args)]
+    for index in args.kinds:
+        print(f"benchmarks.scoring: {index}", file=sys.stderr)
+        limits = (f"catalogue.max_k={args.k}",)
+        model = publish(args, folder, index, limits)
+        made.append(jobs.measured(f"{index}, queries", model, "queries", local))
+        made.append(jobs.measured(f"{index}, similar", model, "similar", local))
+    for runner in args.runners:
+        print(f"benchmarks.scoring: {runner}", file=sys.stderr)
+        running = replace(local, runner=runner, options=tuple(args.runner_option), threads=1)
+        what = f"{args.kinds[-1]}, queries, {runner}"
+        made.append(jobs.measured(what, model, "queries", running))
+    return made
+
+
+def lines(made: list[Measured]) -> list[str]:
+    """The table."""
+    limit = next(one for one in made if one.what == "sgemm")
+    head = "| what | rows | rows/s | x sgemm | start, s | MB |"
+    rows = [head, "|---|---:|---:|---:|---:|---:|"]
+    for one in made:
+        start = one.start if one.starts_anew else 0.0
+        speeds = [one.rows / max(seconds - start, 1e-9) for seconds in one.seconds]
+        ratios = [
+            speed * bare / limit.rows for speed, bare in zip(speeds, limit.seconds, strict=True)
+        ]
+        cells = [one.what, f"{one.rows:,}", f"{median(speeds):,.0f}", f"{median(ratios):.2f}"]
+        rows.append(f"| {' | '.join(cells)} | {one.start:.1f} | {one.megabytes:.0f} |")
+    return rows
+
+
+def arguments(given: list[str] | None = None) -> argparse.Namespace:
+    """The command's options."""
+    parser = argparse.ArgumentParser(prog="benchmarks.scoring", description=__doc__)
+    add_shop_arguments(parser, products=100_000)
+    parser.add_argument("--queries", type=int, default=20_000)
+    parser.add_argument("-k", type=int, default=100)
+    parser.add_argument("--block-rows", type=int, default=20_000)
+    parser.add_argument("--kinds", nargs="+", default=["exact", "scann"])
+    parser.add_argument("--runners", nargs="*", default=[], choices=["spark", "beam"])
+    parser.add_argument("--runner-option", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--repeats", type=int, default=3)
+    return parser.parse_args(given)
+
+
+def main(given: list[str] | None = None) -> None:
+    """Measures and prints a table."""
+    args = arguments(given)
+    print(f"{args.products:,} x {args.dim}, k = {args.k}; {machine()}\n")
+    with tempfile.TemporaryDirectory(prefix="tfmm-scoring-bench-") as folder:
+        made = ways(args, Path(folder))
+        for number in range(args.repeats):
+            print(f"benchmarks.scoring: repetition {number + 1}", file=sys.stderr)
+            for one in made:
+                started = time.perf_counter()
+                one.run()
+                one.seconds.append(time.perf_counter() - started)
+    print("\n".join(lines(made)))
+
+
+if __name__ == "__main__":
+    main()
