@@ -19,6 +19,8 @@ import numpy as np
 
 from benchmarks.index.vectors import recalls
 
+SUSTAINED_S = 0.5
+
 
 class System(Protocol):
     """Something that finds the nearest vectors."""
@@ -80,7 +82,7 @@ def _serve(system: System, folder: Path) -> None:
             case "recall":
                 value = float(recalls(system.search(queries, k), true, k).mean())
             case "batch":
-                value = _seconds(system, queries[:rows], k) / rows
+                value = _sustained(system, queries[:rows], k) / rows
             case "one":
                 value = float(
                     np.median([_seconds(system, queries[i : i + 1], k) for i in range(rows)])
@@ -94,3 +96,15 @@ def _seconds(system: System, queries: Any, k: int) -> float:
     started = time.perf_counter()
     system.search(queries, k)
     return time.perf_counter() - started
+
+
+def _sustained(system: System, queries: Any, k: int) -> float:
+    """Seconds a batch, of batches one after the other for a while.
+
+    A single one after a pause, of which many take 20 ms, is of cores that other processes used.
+    """
+    started, count = time.perf_counter(), 0
+    while (taken := time.perf_counter() - started) < SUSTAINED_S:
+        system.search(queries, k)
+        count += 1
+    return taken / count
