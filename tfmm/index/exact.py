@@ -20,12 +20,14 @@ import tensorflow as tf
 
 from tfmm.config import Storage
 from tfmm.index.growing import growing, size_of
+from tfmm.index.topk import GROUP, is_long, plain_top_k, top_k
 
 LOWEST = float(np.finfo(np.float32).min)
 PRODUCTS_A_CHUNK = 16_384
-# Scores of a chunk, 64 MB: for few rows chunks are larger, since each fills its lists anew.
+# Scores of a chunk, 64 MB: for few rows chunks are larger, since each fills its lists anew; of a
+# large catalogue fewer rows are searched at a time.
 _SCORES_A_CHUNK = 2**24
-ROWS_A_CHUNK = 1_024
+ROWS_A_CHUNK, _LEAST_ROWS = 1_024, 128
 
 Hits = tuple[tf.Tensor, tf.Tensor]
 Search = Callable[[tf.Tensor, tf.Tensor], Hits]
@@ -125,23 +127,32 @@ def search_all(
       excluded: int32 [B, X], product indices, -1 for none.
       scale: Variable float32 [N], what the numbers of a vector are multiplied by; None for 1.
     """
-    width = excluded.shape[1]
     table = table_of(vectors, scale)
+    if isinstance(k, int):  # shapes must be known
+        width = excluded.shape[1]
+        return _by_rows(
+            lambda rows, banned: keep_allowed(scan(rows, table, k + width), banned, k),
+            queries,
+            excluded,
+        )
 
     def unrestricted(rows: tf.Tensor, _: tf.Tensor) -> Hits:
         return scan(rows, table, k)
 
     def restricted(rows: tf.Tensor, banned: tf.Tensor) -> Hits:
         # At most X of the first k + X hits are excluded, so k allowed ones are among them.
-        return keep_allowed(scan(rows, table, k + width), banned, k)
+        return keep_allowed(scan(rows, table, k + tf.shape(banned)[1]), banned, k)
 
-    if isinstance(k, int):
-        return _by_rows(restricted, queries, excluded)
     return tf.cond(
         tf.reduce_any(excluded >= 0),
-        lambda: _by_rows(restricted, queries, excluded),
-        lambda: _by_rows(unrestricted, queries, excluded),
+        lambda: _by_rows(restricted, queries, given_of(excluded), _rows_at_once(table)),
+        lambda: _by_rows(unrestricted, queries, excluded, _rows_at_once(table)),
     )
+
+
+def given_of(excluded: tf.Tensor) -> tf.Tensor:
+    """Excluded products int32 [B, X] without the columns in which no row has one."""
+    return tf.boolean_mask(excluded, tf.reduce_any(excluded >= 0, axis=0), axis=1)
 
 
 def as_read(variable: tf.Variable) -> tf.Tensor:
@@ -208,6 +219,8 @@ def scan(
     """
     size, chunk = tf.shape(table[0])[0], _products_a_chunk(queries, table, k)
     chunks = size // chunk
+    # Numbers that are no whole groups cannot be ranked by groups: they are ranked apart.
+    left = 0 if isinstance(k, int) else tf.where(is_long(size, k), size % GROUP, 0)
 
     def step(number: tf.Tensor, scores: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, ...]:
         start = number * chunk
@@ -220,13 +233,20 @@ def scan(
         lambda number, *_: number < chunks, step, (tf.constant(0), *blank)
     )
     start = chunks * chunk
-    rest = size - start
-    last = _best_of(queries, _cut(table, start, rest), k, _from(adjust, start, rest))
-    return tf.cond(
+
+    def best_from(start: tf.Tensor, count: tf.Tensor) -> Hits:
+        return _best_of(queries, _cut(table, start, count), k, _from(adjust, start, count))
+
+    last = best_from(start, size - start - left)
+    hits = tf.cond(
         chunks > 0,
         lambda: _merge((scores, indices), last, start, k),
         lambda: to_width(last[0], tf.maximum(last[1], -1), k),
     )
+    if isinstance(k, int):
+        return hits
+    start = size - left
+    return tf.cond(left > 0, lambda: _merge(hits, best_from(start, left), start, k), lambda: hits)
 
 
 def _products_a_chunk(queries: tf.Tensor, table: Table, k: tf.Tensor | int) -> tf.Tensor | int:
@@ -235,7 +255,8 @@ def _products_a_chunk(queries: tf.Tensor, table: Table, k: tf.Tensor | int) -> t
     # What is stored in fewer bits is converted chunk by chunk.
     converted = 1 if table[0].dtype == tf.float32 else table[0].shape[1]
     numbers = tf.maximum(tf.shape(queries)[0], converted)
-    return tf.maximum(_SCORES_A_CHUNK // numbers, PRODUCTS_A_CHUNK)
+    chunk = tf.maximum(_SCORES_A_CHUNK // numbers, PRODUCTS_A_CHUNK)
+    return tf.where(chunk > GROUP, chunk // GROUP * GROUP, chunk)
 
 
 def _cut(table: Table, start: tf.Tensor, count: tf.Tensor | int) -> Table:
@@ -259,11 +280,11 @@ def _best_of(
     length = vectors.shape[0] or tf.shape(vectors)[0]
     static = isinstance(k, int) and isinstance(length, int)
     most = min(k, length) if static else tf.minimum(k, length)
+    best_of = plain_top_k if isinstance(k, int) else top_k
     if adjusted is None:
-        best = tf.math.top_k(scores, most)
-        return best.values, best.indices
-    best = tf.math.top_k(adjusted(scores), most)
-    return best.values, tf.where(best.values > LOWEST, best.indices, _NEVER)
+        return best_of(scores, most)
+    values, indices = best_of(adjusted(scores), most)
+    return values, tf.where(values > LOWEST, indices, _NEVER)
 
 
 def _merge(running: Hits, found: Hits, start: tf.Tensor, k: tf.Tensor | int) -> Hits:
@@ -274,8 +295,16 @@ def _merge(running: Hits, found: Hits, start: tf.Tensor, k: tf.Tensor | int) -> 
     return best.values, tf.gather(indices, best.indices, batch_dims=1)
 
 
-def _by_rows(search: Search, queries: tf.Tensor, excluded: tf.Tensor) -> Hits:
-    """Runs `search` over at most ROWS_A_CHUNK rows at a time; static where the batch is."""
+def _rows_at_once(table: Table) -> tf.Tensor:
+    """Rows that are searched together where the batch is unknown."""
+    rows = _SCORES_A_CHUNK // tf.maximum(tf.shape(table[0])[0], 1)
+    return tf.clip_by_value(rows, min(_LEAST_ROWS, ROWS_A_CHUNK), ROWS_A_CHUNK)
+
+
+def _by_rows(
+    search: Search, queries: tf.Tensor, excluded: tf.Tensor, most: tf.Tensor | int = 0
+) -> Hits:
+    """Runs `search` over at most `most` rows at a time; static where the batch is."""
     batch = queries.shape[0]
     if batch is not None:
         starts = range(0, max(batch, 1), ROWS_A_CHUNK)
@@ -288,7 +317,7 @@ def _by_rows(search: Search, queries: tf.Tensor, excluded: tf.Tensor) -> Hits:
     return in_chunks(
         lambda start, stop: search(queries[start:stop], excluded[start:stop]),
         tf.shape(queries)[0],
-        ROWS_A_CHUNK,
+        most if isinstance(most, tf.Tensor) else ROWS_A_CHUNK,
     )
 
 

@@ -27,7 +27,7 @@ import tensorflow as tf
 from scann.scann_ops.py import scann_ops
 
 from tfmm.config import IndexConfig
-from tfmm.index.exact import LOWEST, Hits, apart, as_read
+from tfmm.index.exact import LOWEST, Hits, apart, as_read, ranked
 from tfmm.index.growing import growing, rows_of, size_of
 from tfmm.index.steps import Effort, facts_of, ladder, search_in_steps, steps_of
 
@@ -187,9 +187,9 @@ class ScannIndex(tf.Module):
         )
         valid = tf.math.is_finite(scores)  # ScaNN pads with NaN
         hits = tf.where(valid, scores, LOWEST), tf.where(valid, indices, -1)
-        joined_ = apart(lambda *given: self._joined(given[:2], *given[2:]))
-        joined = tf.cond(changed, lambda: joined_(*hits, queries, step), lambda: hits)
-        return tf.ensure_shape(joined[0], [None, None]), tf.ensure_shape(joined[1], [None, None])
+        with_tail = apart(lambda *given: self._joined(given[:2], *given[2:]))
+        joined = tf.cond(changed, lambda: with_tail(*hits, queries, step), lambda: hits)
+        return ranked(joined)
 
     def _has_changed(self) -> tf.Tensor:
         """Whether the catalogue is another than the searcher was built of."""

@@ -16,6 +16,7 @@ from tfmm.index.exact import (
     LOWEST,
     Hits,
     apart,
+    given_of,
     keep_allowed,
     keep_first,
     put,
@@ -91,7 +92,7 @@ def search_in_steps(
       Scores float32 [B, K], falling, and product indices int32 [B, K]. Where a row wants or the
       catalogue has fewer than K hits, the rest is the lowest finite score and -1.
     """
-    need = k + tf.where(tf.reduce_any(excluded >= 0, axis=1), excluded.shape[1], 0)
+    need = k + tf.math.count_nonzero(excluded >= 0, axis=1, dtype=tf.int32)
     raw = _by_step(queries, need, efforts, fetch)
     width = tf.reduce_max(k)
     hits = keep_first(*_allowed(raw, excluded, width), k)
@@ -122,29 +123,29 @@ def _by_step(queries: tf.Tensor, need: tf.Tensor, efforts: dict[int, Effort], fe
         return to_width(*fetch(queries, steps[number], effort), widest)
 
     def several(queries: tf.Tensor, need: tf.Tensor, step_of_row: tf.Tensor) -> Hits:
-        return _one_after_another(queries, tf.reduce_max(need), step_of_row, (len(efforts), at))
+        return _one_after_another(queries, tf.reduce_max(need), step_of_row, len(efforts), at)
 
     def together() -> Hits:
         last = tf.minimum(first, len(efforts) - 1)
         return at(last, queries, tf.reduce_max(need))
 
     is_one = tf.reduce_all(step_of_row == first) & (first < len(efforts))
-    apart_ = apart(several)
-    return ranked(tf.cond(is_one, together, lambda: apart_(queries, need, step_of_row)))
+    called = apart(several)
+    return ranked(tf.cond(is_one, together, lambda: called(queries, need, step_of_row)))
 
 
 def _one_after_another(
     queries: tf.Tensor,
     widest: tf.Tensor,
     step_of_row: tf.Tensor,
-    steps: tuple[int, Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Hits]],
+    count: int,
+    at: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Hits],
 ) -> Hits:
     """Hits [B, widest] of rows of several steps, none of those beyond the last.
 
     One loop over the steps that rows are of, rather than a branch for each step: a graph of
     branches is as many times larger, and slower to load.
     """
-    count, at = steps
 
     def one(number: tf.Tensor, scores: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, ...]:
         rows = tf.where(step_of_row == number)[:, 0]
@@ -162,7 +163,11 @@ def _one_after_another(
 
 def _allowed(hits: Hits, excluded: tf.Tensor, width: tf.Tensor) -> Hits:
     """Hits [B, width] without the excluded ones; comparing them all is not free."""
-    without = apart(lambda *given: keep_allowed(given[:2], *given[2:]))
+    without = apart(
+        lambda scores, indices, excluded, width: keep_allowed(
+            (scores, indices), given_of(excluded), width
+        )
+    )
     allowed = tf.cond(
         tf.reduce_any(excluded >= 0),
         lambda: without(*hits, excluded, width),
