@@ -17,7 +17,7 @@ from benchmarks.index.vectors import unit
 from tfmm import artifacts, build
 from tfmm.config import Config, config_to_dict, load_config
 from tfmm.deployment import warmup_requests, write_deployment
-from tfmm.index.choice import make_index
+from tfmm.index.choice import AnyIndex, make_index, tuned_index
 from tfmm.ledger import Ledger, write_log
 from tfmm.retriever import Retriever
 
@@ -40,11 +40,14 @@ def titles(random: np.random.Generator, count: int) -> list[str]:
     return [" ".join(WORDS[word] for word in row) for row in drawn.tolist()]
 
 
-def drawn_vectors(args: argparse.Namespace, random: np.random.Generator, width: int) -> Any:
-    """Clustered unit vectors [N, D], as `benchmarks.index` draws them."""
+def drawn_vectors(
+    args: argparse.Namespace, random: np.random.Generator, width: int, more: int = 0
+) -> Any:
+    """Clustered unit vectors [N + more, D], as `benchmarks.index` draws them."""
+    count = args.products + more
     centres = unit(random.standard_normal((args.clusters, width), dtype=np.float32))
-    noise = random.standard_normal((args.products, width), dtype=np.float32) / np.sqrt(width)
-    return unit(centres[random.integers(args.clusters, size=args.products)] + args.spread * noise)
+    noise = random.standard_normal((count, width), dtype=np.float32) / np.sqrt(width)
+    return unit(centres[random.integers(args.clusters, size=count)] + args.spread * noise)
 
 
 def add_shop_arguments(parser: argparse.ArgumentParser, products: int) -> None:
@@ -57,16 +60,29 @@ def add_shop_arguments(parser: argparse.ArgumentParser, products: int) -> None:
 
 
 def publish(
-    args: argparse.Namespace, folder: Path, kind: str, settings: tuple[str, ...] = ()
+    args: argparse.Namespace,
+    folder: Path,
+    kind: str,
+    settings: tuple[str, ...] = (),
+    *,
+    held: int = 0,
 ) -> Path:
-    """The first version of a model, as export would leave it."""
+    """The first version of a model, as export would leave it.
+
+    Args:
+      args: What `add_shop_arguments` reads.
+      folder: Where models are.
+      kind: The index, and the model's name.
+      settings: More of the recipe.
+      held: Queries that the index is tuned on; 0 to leave it as it is.
+    """
     more = (f"tower.dim={args.dim}", f"tower.hub_dir={folder / 'hub'}", f'index.kind="{kind}"')
     config: Config = load_config(None, (*SETTINGS, *more, *settings))
     random = np.random.default_rng(args.seed)
     ids = [f"p{number:08}" for number in range(args.products)]
     vocabulary = [*SPECIAL, *WORDS]
     towers = build.make_towers(config, vocabulary, products=args.products)
-    index = make_index(drawn_vectors(args, random, args.dim), config.index)
+    index, facts = _index(drawn_vectors(args, random, args.dim, held), args.products, config)
     columns = _columns(ids, random)
     popularity = random.random(args.products, np.float32)
     made = Retriever(
@@ -88,11 +104,20 @@ def publish(
             "config": config_to_dict(config),
             "tower_fingerprint": "bench",
             "catalogue": {"fingerprint": "bench", "products": args.products},
-            "index": index.facts(),
+            "index": facts,
         }
         artifacts.write_manifest(staged, manifest)
         index.release()
         return artifacts.publish(staged)
+
+
+def _index(drawn: Any, products: int, config: Config) -> tuple[AnyIndex, dict[str, Any]]:
+    """An index of products, tuned on what was drawn beyond them."""
+    vectors, queries = drawn[:products], drawn[products:]
+    if len(queries):
+        return tuned_index(vectors, queries, config.index)
+    index = make_index(vectors, config.index)
+    return index, index.facts()
 
 
 def _columns(ids: list[str], random: np.random.Generator) -> dict[str, Any]:

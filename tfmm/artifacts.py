@@ -186,6 +186,8 @@ class Signature:
         self.name = name
         self.inputs = dict(inputs)
         self._function = function
+        defaults = {name: spec.default for name, spec in inputs.items()}
+        self._defaults = {n: tf.constant(v) for n, v in defaults.items() if v is not None}
 
     def __call__(self, **given: Any) -> Answer:
         """Runs the signature; None counts as not given.
@@ -201,12 +203,12 @@ class Signature:
             if name not in self.inputs:
                 known = ", ".join(sorted(self.inputs))
                 raise TfmmError(f"{self.name}: expected inputs among {known}, received {name}")
-        fed = {}
+        fed = dict(self._defaults)
         for name, spec in self.inputs.items():
-            value = spec.default if given.get(name) is None else given[name]
-            if value is None:
+            if given.get(name) is not None:
+                fed[name] = _tensor(name, given[name], spec)
+            elif name not in fed:
                 raise TfmmError(f"{self.name}: expected input {name}, which has no default")
-            fed[name] = _tensor(name, value, spec)
         try:
             return dict(self._function(**fed))
         except tf.errors.InvalidArgumentError as error:
@@ -220,6 +222,8 @@ class LoadedModel:
       path: The version folder.
       manifest: Its manifest; empty if tfmm did not write the model.
       signatures: `Signature` by name.
+      numbered: Likewise those whose hits are rows of `columns`; see `retriever`.
+      columns: What hits show, variables [N] by name; empty if tfmm did not write the model.
     """
 
     def __init__(self, path: Path) -> None:
@@ -228,10 +232,13 @@ class LoadedModel:
         specs = signature_specs(path)
         # The functions live as long as the object that they were loaded with.
         self._loaded = tf.saved_model.load(str(path))
-        self.signatures = {
-            name: Signature(name, function, specs[name])
-            for name, function in self._loaded.signatures.items()
-        }
+        kept = getattr(self._loaded, "numbered", {})
+        numbered = {name: function.concrete_functions[0] for name, function in kept.items()}
+        self.columns: Mapping[str, tf.Variable] = getattr(self._loaded, "columns", {})
+        self.signatures, self.numbered = (
+            {name: Signature(name, each, specs[name]) for name, each in functions.items()}
+            for functions in (self._loaded.signatures, numbered)
+        )
 
 
 def load_model(path: str | Path) -> LoadedModel:

@@ -34,6 +34,10 @@ for all rows; H, X and M are `history_length`, `exclude_length` and `facet_value
   product_id, by which the training log may know it, the product's text columns, image, audio
   string [B]; gives `embedding` float32 [B, D], unit norm.
 
+Beside the signatures stand `numbered["serving_default"]` and `numbered["similar"]`, functions for
+whoever has loaded the SavedModel: the same inputs give `score` and `product` int32 [B, K], rows of
+`columns` (-1 for none), and `similar` also `known` bool [B], whether the model has the product.
+
 Ranked answers hold `product_id` string, `score` float32 and the recipe's returned columns, each
 [B, K], K being the largest k of the batch. Rows with fewer hits are padded with product_id "", the
 lowest finite score, and "" or -1 in the columns; -1 also stands where a product has no number, as
@@ -60,7 +64,7 @@ from tfmm.contract import SIGNATURE_OF, SMALL
 from tfmm.errors import TfmmError
 from tfmm.features.history import history_facts, known_items
 from tfmm.features.preprocessor import Preprocessor
-from tfmm.index.exact import LOWEST
+from tfmm.index.exact import LOWEST, Hits
 from tfmm.index.growing import growing
 from tfmm.index.popular import PopularIndex
 from tfmm.index.restricted import RestrictedSearch, Rows, Searched
@@ -97,6 +101,8 @@ class _Functions:
     """
 
     embed: Any
+    find: Any
+    find_ruled: Any
     rank: Any
     rank_ruled: Any
     signatures: dict[str, Any] = field(default_factory=dict)
@@ -140,10 +146,13 @@ class Retriever(tf.Module):
         self._restricted = RestrictedSearch(index, self.popular, self.rules)
         self._functions = _Functions(
             embed=tf.function(self._embedded, autograph=False),
+            find=tf.function(self._found, autograph=False),
+            find_ruled=tf.function(self._found_under_rules, autograph=False),
             rank=tf.function(self._ranked, autograph=False),
             rank_ruled=tf.function(self._ranked_under_rules, autograph=False),
         )
         self._functions.signatures.update(self._build())
+        self.numbered = self._build_numbered()
 
     def signatures(self) -> dict[str, Any]:
         """The tf.functions that `tf.saved_model.save` exports, by signature name."""
@@ -162,21 +171,35 @@ class Retriever(tf.Module):
         catalogue = self._config.catalogue
         read = self.preprocessor.modalities("query")
         media, history = inputs.media(), inputs.history(catalogue)
-        exclude, k = inputs.exclude(catalogue), inputs.hits(catalogue)
-        rules = inputs.rules(catalogue)
-        wide = [*media, history, *inputs.context(catalogue), exclude, *rules, k]
-        search = signature(self._search, wide)
+        search = signature(self._search, self._search_inputs())
         built = {"serving_default": search, "search": search}
         for modality, name in SIGNATURE_OF.items():
             if modality in read:
                 one = next(each for each in (*media, history) if each.name == modality)
                 built[name] = signature(self._search, [one])
-        reference = inputs.product_id()
-        built["similar"] = signature(self._similar, [reference, exclude, *rules, k])
+        built["similar"] = signature(self._similar, self._similar_inputs())
         told = [one for one in inputs.context(catalogue) if one.name in self._facts]
         built["embed_query"] = signature(self._embed_query, [*media, history, *told])
         built["embed_product"] = signature(self._embed_product, self._product_inputs())
         return built
+
+    def _build_numbered(self) -> dict[str, Any]:
+        return {
+            "serving_default": signature(self._search_numbers, self._search_inputs()),
+            "similar": signature(self._similar_numbers, self._similar_inputs()),
+        }
+
+    def _search_inputs(self) -> list[inputs.Input]:
+        catalogue = self._config.catalogue
+        given = [*inputs.media(), inputs.history(catalogue), *inputs.context(catalogue)]
+        return [*given, *self._limits()]
+
+    def _similar_inputs(self) -> list[inputs.Input]:
+        return [inputs.product_id(), *self._limits()]
+
+    def _limits(self) -> list[inputs.Input]:
+        catalogue = self._config.catalogue
+        return [inputs.exclude(catalogue), *inputs.rules(catalogue), inputs.hits(catalogue)]
 
     def _product_inputs(self) -> list[inputs.Input]:
         read = self.preprocessor.modalities("product")
@@ -185,28 +208,48 @@ class Retriever(tf.Module):
         return inputs.product(list(dict.fromkeys(["product_id", *columns, *media])))
 
     def _search(self, given: Tensors) -> Tensors:
+        asked = self._asked(given)
+        if "in_stock_only" not in given:
+            return self._functions.rank(*asked)
+        return self._functions.rank_ruled(*asked, self._rules(given))
+
+    def _search_numbers(self, given: Tensors) -> Tensors:
+        found = self._functions.find_ruled(*self._asked(given), self._rules(given))
+        return {"score": found[0], "product": found[1]}
+
+    def _asked(self, given: Tensors) -> tuple[tf.Tensor, ...]:
+        """Embeddings [B, D], whether a row asks for anything, k, and excluded products [B, X]."""
         embedding, asked = self._embed(given)
         rows = tf.shape(embedding)[0]
         catalogue = self._config.catalogue
         usual = tf.fill([rows], catalogue.default_k)
         k = self._checked_k(given["k"]) if "k" in given else usual
         if "exclude" in given:
-            excluded = self.preprocessor.lookup(given["exclude"])
+            excluded = self._excluded(given, rows)
         else:
             excluded = tf.fill([rows, catalogue.exclude_length], -1)
         itself = tf.fill([rows, 1], -1)
-        excluded = tf.concat([excluded, itself], axis=1)
-        if "in_stock_only" not in given:
-            return self._functions.rank(embedding, asked, k, excluded)
-        return self._functions.rank_ruled(embedding, asked, k, excluded, self._rules(given))
+        return embedding, asked, k, tf.concat([excluded, itself], axis=1)
+
+    def _excluded(self, given: Tensors, rows: tf.Tensor) -> tf.Tensor:
+        numbers = self.preprocessor.lookup(given["exclude"])
+        return inputs.repeated(numbers, inputs.exclude(self._config.catalogue), rows)
 
     def _similar(self, given: Tensors) -> Tensors:
+        return self._functions.rank_ruled(*self._resembling(given), self._rules(given))
+
+    def _similar_numbers(self, given: Tensors) -> Tensors:
+        asked = self._resembling(given)
+        found = self._functions.find_ruled(*asked, self._rules(given))
+        return {"score": found[0], "product": found[1], "known": asked[1]}
+
+    def _resembling(self, given: Tensors) -> tuple[tf.Tensor, ...]:
+        """What `_asked` gives, for rows that name a product."""
         product = self.preprocessor.lookup(given["product_id"])
         vectors = self.index.vectors_of(tf.maximum(product, 0))
-        excluded = self.preprocessor.lookup(given["exclude"])
+        excluded = self._excluded(given, tf.shape(product)[0])
         excluded = tf.concat([excluded, product[:, tf.newaxis]], axis=1)
-        k, rules = self._checked_k(given["k"]), self._rules(given)
-        return self._functions.rank_ruled(vectors, product >= 0, k, excluded, rules)
+        return vectors, product >= 0, self._checked_k(given["k"]), excluded
 
     def _rules(self, given: Tensors) -> Tensors:
         bounds = [f"{end}_{name}" for name in self._config.catalogue.ranges for end in _ENDS]
@@ -273,24 +316,28 @@ class Retriever(tf.Module):
         with tf.control_dependencies([check]):
             return tf.identity(k)
 
-    def _ranked(
+    def _found(
         self, queries: tf.Tensor, asked: tf.Tensor, k: tf.Tensor, excluded: tf.Tensor
-    ) -> Tensors:
+    ) -> Hits:
         """Hits of the rows that ask for something, popular products for the others."""
-        rows = Rows(queries, k, excluded, tf.logical_not(asked), {})
-        return self._fields(*self._restricted.without_rules(rows))
+        return self._restricted.without_rules(Rows(queries, k, excluded, tf.logical_not(asked), {}))
 
-    def _ranked_under_rules(
+    def _found_under_rules(
         self,
         queries: tf.Tensor,
         asked: tf.Tensor,
         k: tf.Tensor,
         excluded: tf.Tensor,
         rules: Tensors,
-    ) -> Tensors:
+    ) -> Hits:
         """The same where rows may have rules."""
-        rows = Rows(queries, k, excluded, tf.logical_not(asked), rules)
-        return self._fields(*self._restricted.search(rows))
+        return self._restricted.search(Rows(queries, k, excluded, tf.logical_not(asked), rules))
+
+    def _ranked(self, *asked: Any) -> Tensors:
+        return self._fields(*self._functions.find(*asked))
+
+    def _ranked_under_rules(self, *asked: Any) -> Tensors:
+        return self._fields(*self._functions.find_ruled(*asked))
 
     def _fields(self, scores: tf.Tensor, indices: tf.Tensor) -> Tensors:
         found = indices >= 0

@@ -50,12 +50,15 @@ class Input:
       dtype: TensorFlow type.
       default: Value that stands for "not given".
       width: Values a row, or 0 for one that is a scalar.
+      is_repeated: Whether one row of it is repeated to the rows of the batch. What is looked up
+        first costs less to repeat afterwards.
     """
 
     name: str
     dtype: tf.DType
     default: str | float | int | bool
     width: int = 0
+    is_repeated: bool = True
 
     def spec(self) -> tf.TensorSpec:
         """[B] or [B, width], named."""
@@ -108,7 +111,7 @@ def rules(catalogue: CatalogueConfig) -> list[Input]:
 
 def exclude(catalogue: CatalogueConfig) -> Input:
     """Product ids that the answer must not hold."""
-    return Input("exclude", tf.string, "", catalogue.exclude_length)
+    return Input("exclude", tf.string, "", catalogue.exclude_length, is_repeated=False)
 
 
 def hits(catalogue: CatalogueConfig) -> Input:
@@ -170,9 +173,14 @@ def aligned(inputs: Sequence[Input], values: Sequence[tf.Tensor]) -> Tensors:
     checks = _checks_of_rows(inputs, sizes, batch) + _checks_of_widths(wide, sizes)
     with tf.control_dependencies([_refuse_unless_all(checks)]):
         return {
-            one.name: tf.broadcast_to(value, [batch, one.width] if one.width else [batch])
+            one.name: repeated(value, one, batch) if one.is_repeated else tf.identity(value)
             for one, value in zip(inputs, values, strict=True)
         }
+
+
+def repeated(value: tf.Tensor, one: Input, batch: tf.Tensor) -> tf.Tensor:
+    """The values of an input, or what was made of each, [1 or B, ...], as B rows."""
+    return tf.broadcast_to(value, [batch, one.width] if one.width else [batch])
 
 
 def _alone(one: Input, value: tf.Tensor) -> tf.Tensor:

@@ -96,9 +96,10 @@ class Jobs:
         similar = kind == "similar"
         rows = self._args.products if similar else self._args.queries
         made = Measured(what, rows, lambda: None)
+        source = asked(self._args, self._folder, kind, rows)
 
         def run() -> None:
-            out = self._score(model, asked(self._args, self._folder, kind, rows), kind, running)
+            out = self._score(model, source, kind, running)
             made.megabytes = sum(file.stat().st_size for file in out.rglob("part-*")) / 1e6
 
         made.run = run

@@ -168,7 +168,7 @@ def keep_allowed(hits: Hits, excluded: tf.Tensor, k: tf.Tensor | int) -> Hits:
     """Drops excluded and missing hits and keeps the order of the others.
 
     Args:
-      hits: Scores float32 [B, F] and product indices int32 [B, F], -1 for none.
+      hits: Scores float32 [B, F], falling, and product indices int32 [B, F], -1 for none.
       excluded: int32 [B, X], product indices, -1 for none.
       k: Hits to return.
 
@@ -177,13 +177,11 @@ def keep_allowed(hits: Hits, excluded: tf.Tensor, k: tf.Tensor | int) -> Hits:
     """
     scores, indices = hits
     banned = tf.reduce_any(indices[:, :, tf.newaxis] == excluded[:, tf.newaxis, :], axis=2)
-    width = tf.shape(indices)[1]
-    place = tf.range(width)[tf.newaxis, :]
     kept = tf.logical_and(indices >= 0, tf.logical_not(banned))
-    order = tf.math.top_k(tf.where(kept, -place, -place - width), width).indices
-    scores = tf.gather(tf.where(kept, scores, LOWEST), order, batch_dims=1)
-    indices = tf.gather(tf.where(kept, indices, -1), order, batch_dims=1)
-    return to_width(scores, indices, k)
+    # Of equal numbers top_k takes the first, so that it changes nothing of their order.
+    best = tf.math.top_k(tf.where(kept, scores, LOWEST), tf.minimum(k, tf.shape(indices)[1]))
+    indices = tf.gather(tf.where(kept, indices, -1), best.indices, batch_dims=1)
+    return to_width(best.values, indices, k)
 
 
 def keep_first(scores: tf.Tensor, indices: tf.Tensor, k: tf.Tensor) -> Hits:

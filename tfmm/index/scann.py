@@ -41,8 +41,8 @@ _LEAST_SHARE = 0.05
 _REORDERED_A_HIT = 4
 # What tuning chooses from, for each product fetched, and what scoring a product from its full
 # vector costs beside doing so from its codes.
-_REORDERED = (2, 4, 8, 16)
-_REORDERING = 40
+_REORDERED = (1, 1.5, 2, 3, 4, 5, 6, 8, 16)
+_REORDERING = 12
 # Where the recipe does not say: dimensions that a code covers.
 _DIMENSIONS_PER_BLOCK = 2
 # Products that the leaves are trained on, and how many of those a leaf must hold. ScaNN's own 50
@@ -168,7 +168,7 @@ class ScannIndex(tf.Module):
         config, set_ = self._config, self.efforts[step]
         leaves = [set_.leaves] if config.leaves_to_search else ladder(self.leaves)
         most = size_of(self.vectors)[0]
-        reorder = sorted({min(most, times * step) for times in _REORDERED})
+        reorder = sorted({min(most, round(times * step)) for times in _REORDERED})
         return leaves, [set_.reorder] if config.reorder else reorder
 
     def cost(self, effort: Effort) -> float:

@@ -25,7 +25,7 @@ from tfmm.index.exact import (
     to_width,
 )
 
-FETCH_STEPS = (16, 48, 128, 512, 2_048)
+FETCH_STEPS = (10, 16, 48, 128, 512, 2_048)
 _LADDER = 1.25
 
 

@@ -214,6 +214,17 @@ def _parquet(file: SourceFile) -> Any:
 def _parquet_rows(
     file: SourceFile, start: int, stop: int | None, columns: Sequence[str] | None
 ) -> Iterator[SourceRow]:
+    for first, batch in parquet_batches(file, start=start, stop=stop, columns=columns):
+        yield from map(SourceRow, itertools.count(first), rows_of(batch))
+
+
+def parquet_batches(
+    file: SourceFile, *, start: int, stop: int | None, columns: Sequence[str] | None
+) -> Iterator[tuple[int, Any]]:
+    """Record batches of a Parquet file, each with the number of its first row, from 1.
+
+    Args and errors are those of `read_rows`; a batch has at most `BATCH_ROWS` rows.
+    """
     with _readable(file), _parquet(file) as parquet:
         metadata = parquet.metadata
         end = metadata.num_rows if stop is None else stop
@@ -224,8 +235,8 @@ def _parquet_rows(
         for batch in batches:
             first, row = row, row + batch.num_rows
             wanted = batch.slice(max(start - first, 0), max(min(end, row) - max(start, first), 0))
-            numbers = itertools.count(max(start, first) + 1)
-            yield from map(SourceRow, numbers, rows_of(wanted))
+            if wanted.num_rows:
+                yield max(start, first) + 1, wanted
 
 
 def rows_of(batch: Any) -> Iterator[dict[str, Any]]:

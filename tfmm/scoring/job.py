@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow.compute as pc
 
 from tfmm.scoring.rows import Asked
-from tfmm.scoring.scorer import Scored, Scorer, batched
+from tfmm.scoring.scorer import Batch, Scored, Scorer
 from tfmm.scoring.sources import Block, Source
 from tfmm.scoring.takes import Kind, Takes
 from tfmm.scoring.writers import SUFFIX, Format, appearing, writing
 
 BLOCKS = "blocks"
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True)
@@ -123,21 +128,41 @@ def score_block(job: Job, block: Block, meter: Meter | None = None) -> Outcome:
     """
     scorer = _scorer(job)
     outcome, earlier = Outcome(), job.source.earlier(block)
+
+    def answered(rows: Batch) -> tuple[int, Scored, int]:
+        if earlier is None:
+            return len(rows), scorer.score(rows), 0
+        return len(rows), *earlier.score(scorer, rows)
+
+    batches = job.source.batches(block, scorer.checker)
     with writing(job.part(block), job.form, scorer.takes.schema) as writer:
-        for rows in batched(job.source.rows(block, scorer.checker)):
-            if earlier is None:
-                scored = scorer.score(rows)
-            else:
-                scored, carried = earlier.score(scorer, rows)
-                outcome.carried += carried
+        for read, scored, carried in overlapped(answered, batches, most=scorer.at_once):
             writer.write(scored.batch)
-            outcome.add(len(rows), scored, job.source.table)
+            outcome.add(read, scored, job.source.table)
+            outcome.carried += carried
             if meter is not None:
-                meter.rows(len(rows))
+                meter.rows(read)
     job.outcome(block).parent.mkdir(exist_ok=True)
     with appearing(job.outcome(block)) as path:
         path.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
     return outcome
+
+
+def overlapped(
+    function: Callable[[_Given], _Made], items: Iterable[_Given], *, most: int
+) -> Iterator[_Made]:
+    """What a function makes of items, in their order, `most` of them at the same time.
+
+    Items are drawn while the function runs.
+    """
+    waiting: deque[Future[_Made]] = deque()
+    with ThreadPoolExecutor(most) as pool:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > most:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 _SCORERS: dict[str, Scorer] = {}

@@ -13,8 +13,10 @@ import pyarrow.parquet
 
 from tfmm.errors import TfmmError
 from tfmm.records.tfrecord import shard_of
-from tfmm.scoring.rows import Reject, Row
-from tfmm.scoring.scorer import Scored, Scorer
+from tfmm.scoring.hits import as_text
+from tfmm.scoring.plain import Plain
+from tfmm.scoring.rows import Row
+from tfmm.scoring.scorer import Batch, Scored, Scorer
 
 _BATCH_ROWS = 65_536
 
@@ -44,8 +46,10 @@ class Earlier:
         whole = rows[0] if rows else pa.RecordBatch.from_pylist([], table.schema)
         return cls(whole, {key: place for place, key in enumerate(zip(*keys, strict=True))})
 
-    def score(self, scorer: Scorer, rows: Sequence[Row | Reject]) -> tuple[Scored, int]:
+    def score(self, scorer: Scorer, rows: Batch) -> tuple[Scored, int]:
         """Answers rows, those with the same key from here; returns how many these are."""
+        if isinstance(rows, Plain):
+            rows = [rows.row(place) for place in range(len(rows))]
         known = {
             place: self.places[row.keys]
             for place, row in enumerate(rows)
@@ -56,7 +60,8 @@ class Earlier:
         places = np.array([*(new[n] for n in scored.places), *known], np.int64)
         carried = self.rows.take(pa.array(list(known.values()), pa.int64()))
         order = np.argsort(places)
-        batch = pa.concat_batches([scored.batch, carried]).take(pa.array(order))
+        new_answers = as_text(scored.batch, self.rows.schema)
+        batch = pa.concat_batches([new_answers, carried]).take(pa.array(order))
         rejects = {new[number]: reject for number, reject in scored.rejects.items()}
         return Scored(batch, places[order], rejects, scored.cut_short), len(known)
 

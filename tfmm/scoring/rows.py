@@ -113,12 +113,15 @@ class Asked:
 class Checker:
     """Turns source rows into rows to be scored.
 
+    Attributes:
+      takes: What the model takes.
+
     Raises:
       TfmmError: What every row asks for is nothing that the model takes.
     """
 
     def __init__(self, takes: Takes, asked: Asked) -> None:
-        self._takes = takes
+        self.takes = takes
         self._most = takes.config.catalogue.max_k
         self._k = takes.config.catalogue.default_k if asked.k is None else asked.k
         if not 1 <= self._k <= self._most:
@@ -145,7 +148,7 @@ class Checker:
         row.inputs |= {name: record[name] for name in _PARTS if record.get(name)}
         if not str(row.inputs.get("text", "-")).strip():
             del row.inputs["text"]
-        reads = self._takes.config.tower.query
+        reads = self.takes.config.tower.query
         for name in _PARTS:
             if name in row.inputs and name not in reads:
                 raise RecordError(name, f"expected a query of {', '.join(reads)}, received {name}")
@@ -169,7 +172,7 @@ class Checker:
 
     def keys(self, source: SourceRow, number: int) -> tuple[Any, ...]:
         """The keys of a row that is rejected; None where they cannot be told."""
-        names = [key.name for key in self._takes.keys]
+        names = [key.name for key in self.takes.keys]
         held = source.values or {}
         known: dict[str, Any] = {"row": number}
         for name in names:
@@ -187,15 +190,15 @@ class Checker:
     def _rules(self, given: Mapping[str, Any]) -> dict[str, Any]:
         rules = {}
         for name, value in given.items():
-            if name not in self._takes.filters:
-                known = ", ".join(self._takes.filters)
+            if name not in self.takes.filters:
+                known = ", ".join(self.takes.filters)
                 raise RecordError("filters", f"expected names among {known}, received {name}")
             if not values.is_absent(value):
                 rules[name] = self._rule(name, value)
         return rules
 
     def _rule(self, name: str, value: Any) -> Any:
-        spec = self._takes.inputs[name]
+        spec = self.takes.inputs[name]
         if len(spec.shape) == 2:
             several = values.sequence(value, split=False)
             texts = [_converted("filters", values.text, one) for one in several]

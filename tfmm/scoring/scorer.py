@@ -16,19 +16,21 @@ import numpy.typing as npt
 import pyarrow as pa
 import tensorflow as tf
 
-from tfmm.artifacts import InputSpec, LoadedModel, load_model
+from tfmm.artifacts import Answer, InputSpec, LoadedModel, load_model
 from tfmm.contract import padded
-from tfmm.errors import RecordError
+from tfmm.errors import RecordError, TfmmError
 from tfmm.records.tables import SourceRow, rows_of
-from tfmm.scoring.hits import hits_of
+from tfmm.scoring.hits import Products, as_text, hits_of, kept_of
 from tfmm.scoring.media import MediaLoader
+from tfmm.scoring.plain import Plain
 from tfmm.scoring.rows import Asked, Checker, Reject, Row, inputs_of
 from tfmm.scoring.takes import SIGNATURE, Kind, Takes
 
-BATCH_ROWS = 256
+BATCH_ROWS = 1_024
 # Decoded photos are a hundred times larger than words.
 BATCH_MEDIA = 32
 Known = npt.NDArray[np.bool_]
+Batch = Sequence[Row | Reject] | Plain
 REJECT = pa.field("reject", pa.struct([("field", pa.string()), ("reason", pa.string())]))
 
 
@@ -50,7 +52,12 @@ class Scored:
 
 
 class Scorer:
-    """A loaded model that answers rows in batches."""
+    """A loaded model that answers rows in batches, which several threads may ask.
+
+    Attributes:
+      at_once: Batches that are best asked at the same time: what is done between two searches
+        leaves a core idle otherwise.
+    """
 
     def __init__(self, takes: Takes, asked: Asked, *, folder: Path = Path()) -> None:
         """Loads the model.
@@ -59,14 +66,30 @@ class Scorer:
           takes: What it takes.
           asked: What every row asks for.
           folder: What the paths of photos and sounds are relative to.
+
+        Raises:
+          TfmmError: It cannot be loaded, or does not number its products.
         """
         self.takes = takes
         self.checker = Checker(takes, asked)
-        self._signature = _loaded(takes).signatures[SIGNATURE[takes.kind]]
+        loaded = _loaded(takes)
+        if SIGNATURE[takes.kind] not in loaded.numbered:
+            raise TfmmError(
+                f"{takes.version}: expected a model that numbers its products, found one that an"
+                " older tfmm exported; export it again"
+            )
+        self._model = loaded.numbered[SIGNATURE[takes.kind]]
+        self._products = Products(loaded.columns, takes.hit)
         self._media = MediaLoader(folder, takes.config.prepare)
+        self.at_once = 1 if tf.config.threading.get_intra_op_parallelism_threads() == 1 else 2
 
-    def score(self, rows: Sequence[Row | Reject]) -> Scored:
-        """Answers rows; those that cannot be are left out, with the reason."""
+    def score(self, rows: Batch) -> Scored:
+        """Answers rows; those that cannot be are left out, with the reason.
+
+        Text of the hits is coded, see `hits`.
+        """
+        if isinstance(rows, Plain):
+            return self._scored_plain(rows)
         rejects = {place: row for place, row in enumerate(rows) if isinstance(row, Reject)}
         good = {place: row for place, row in enumerate(rows) if isinstance(row, Row)}
         for place, error in self._media.load(good).items():
@@ -76,56 +99,56 @@ class Scorer:
             return Scored(empty, np.zeros(0, np.int64), rejects)
         batch, known, cut_short = self._answers(list(good.values()))
         places = np.array(list(good))
-        for place in places[~known].tolist():
-            row = good[place]
-            reason = f"expected a product of the model, received {row.keys[0]!r}"
-            rejects[place] = _rejected(row, RecordError("product_id", reason))
-        kept = batch if known.all() else batch.filter(pa.array(known))
-        return Scored(kept, places[known], rejects, cut_short)
+        rejects |= {place: _unknown(good[place]) for place in places[~known].tolist()}
+        return Scored(_those(batch, known), places[known], rejects, cut_short)
+
+    def _scored_plain(self, rows: Plain) -> Scored:
+        given = rows.blank.inputs | {"k": rows.blank.k}
+        columns = {name: [value] for name, value in given.items()}
+        answer = self._ask(columns | {rows.name: rows.values.to_pylist()})
+        kept = kept_of(answer["product"], np.full(len(rows), rows.blank.k), {})
+        batch, known = self._batch(rows.keys, answer, kept), self._known(answer, len(rows))
+        places = np.arange(len(rows))
+        rejects = {place: _unknown(rows.row(place)) for place in places[~known].tolist()}
+        return Scored(
+            batch if known.all() else batch.filter(pa.array(known)), places[known], rejects
+        )
 
     def _answers(self, rows: Sequence[Row]) -> tuple[pa.RecordBatch, Known, int]:
         """Answers [B], whether the model has the product that is asked about, and `cut_short`."""
         catalogue = self.takes.config.catalogue
-        answer = self._ask([inputs_of(row, self.takes) for row in rows])
-        known = self._known(answer, rows)
-        answer = {name: value[: len(rows)] for name, value in answer.items()}
-        hits = hits_of(answer, rows, self.takes.hit, excluded=catalogue.exclude_length)
-        counts = hits.value_lengths().to_numpy()
-        cut_short = sum(
-            count < row.k and row.wanted(catalogue.exclude_length) > catalogue.max_k
-            for count, row in zip(counts, rows, strict=True)
-        )
-        keys = [
+        given = [inputs_of(row, self.takes) for row in rows]
+        names = dict.fromkeys(name for one in given for name in one)
+        answer = self._ask({name: [one.get(name) for one in given] for name in names})
+        wanted = np.array([row.k for row in rows])
+        banned = {
+            place: self._products.named(row.exclude, answer["product"][place])
+            for place, row in enumerate(rows)
+            if len(row.exclude) > catalogue.exclude_length
+        }
+        kept = kept_of(answer["product"], wanted, banned)
+        beyond = np.array([row.wanted(catalogue.exclude_length) for row in rows])
+        cut_short = (kept.sum(axis=1) < wanted) & (beyond > catalogue.max_k)
+        keys = tuple(
             pa.array([row.keys[place] for row in rows], key.type)
             for place, key in enumerate(self.takes.keys)
-        ]
-        batch = pa.RecordBatch.from_arrays([*keys, hits], schema=self.takes.schema)
-        return batch, known, int(cut_short)
-
-    def _ask(self, given: Sequence[Mapping[str, Any]]) -> dict[str, tf.Tensor]:
-        """Outputs [B, K]; of kind similar [B + 1, K], the last for a product that is not there."""
-        if self.takes.kind == "similar":
-            given = [*given, {**given[-1], "product_id": ""}]
-        names = dict.fromkeys(name for one in given for name in one)
-        columns = {name: [one.get(name) for one in given] for name in names}
-        specs = self.takes.inputs
-        return self._signature.tensors(
-            **{name: _tensor(name, column, specs[name]) for name, column in columns.items()}
         )
+        batch = self._batch(keys, answer, kept)
+        return batch, self._known(answer, len(rows)), int(cut_short.sum())
 
-    def _known(self, answer: Mapping[str, tf.Tensor], rows: Sequence[Row]) -> Known:
-        """Whether the model has the product of each row, bool [B].
+    def _ask(self, columns: Mapping[str, Sequence[Any]]) -> Answer:
+        """Outputs [B, K] to inputs of B rows, or of 1 for all."""
+        specs = self.takes.inputs
+        given = {name: _tensor(name, column, specs[name]) for name, column in columns.items()}
+        return {name: value.numpy() for name, value in self._model.tensors(**given).items()}
 
-        It answers a product that it has not like any other that it has not.
-        """
-        if self.takes.kind != "similar":
-            return np.ones(len(rows), np.bool_)
-        scores = answer["score"].numpy()
-        same = (scores[:-1] == scores[-1]).all(axis=1)
-        for number in np.flatnonzero(same):
-            ids = answer["product_id"]
-            same[number] = bool(tf.reduce_all(ids[number] == ids[-1]))
-        return ~same
+    def _batch(self, keys: Sequence[pa.Array], answer: Answer, kept: Known) -> pa.RecordBatch:
+        hits = hits_of(answer, kept, self.takes.hit, self._products)
+        return pa.RecordBatch.from_arrays([*keys, hits], [*self.takes.schema.names])
+
+    def _known(self, answer: Answer, rows: int) -> Known:
+        """Whether the model has the product of each row, bool [B]."""
+        return answer["known"] if self.takes.kind == "similar" else np.ones(rows, np.bool_)
 
 
 def batched(rows: Iterable[Row | Reject]) -> Iterator[list[Row | Reject]]:
@@ -216,7 +239,7 @@ class Scoring:
         scorer = Scorer(takes, self.asked, folder=Path(self.folder))
         sources = (SourceRow(0, values) for batch in batches for values in rows_of(batch))
         for batch in batched(_checked(scorer.checker, self.kind, sources)):
-            yield _with_rejects(scorer.score(batch))
+            yield _with_rejects(scorer.score(batch), takes.schema)
 
 
 def _checked(checker: Checker, kind: Kind, sources: Iterable[SourceRow]) -> Iterator[Row | Reject]:
@@ -228,18 +251,27 @@ def _checked(checker: Checker, kind: Kind, sources: Iterable[SourceRow]) -> Iter
             yield Reject("", number, error, checker.keys(source, number))
 
 
+def _those(batch: pa.RecordBatch, which: Known) -> pa.RecordBatch:
+    return batch if which.all() else batch.filter(pa.array(which))
+
+
+def _unknown(row: Row) -> Reject:
+    reason = f"expected a product of the model, received {row.keys[0]!r}"
+    return _rejected(row, RecordError("product_id", reason))
+
+
 def _rejected(row: Row, error: RecordError) -> Reject:
     return Reject(row.file, row.number, error, row.keys)
 
 
-def _with_rejects(scored: Scored) -> pa.RecordBatch:
+def _with_rejects(scored: Scored, schema: pa.Schema) -> pa.RecordBatch:
     """Answers, with the rows that could not be scored in their places."""
-    schema, rejects = scored.batch.schema, sorted(scored.rejects.items())
+    rejects = sorted(scored.rejects.items())
     named = [dict(zip(schema.names, reject.keys, strict=False)) for _, reject in rejects]
     blank = pa.RecordBatch.from_pylist([dict.fromkeys(schema.names) | one for one in named], schema)
     reasons = [{"field": r.error.field, "reason": r.error.reason} for _, r in rejects]
     columns = [
-        *pa.concat_batches([scored.batch, blank]).columns,
+        *pa.concat_batches([as_text(scored.batch, schema), blank]).columns,
         pa.array([None] * scored.batch.num_rows + reasons, REJECT.type),
     ]
     order = np.argsort(np.concatenate([scored.places, [place for place, _ in rejects]]))

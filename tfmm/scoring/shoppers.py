@@ -25,6 +25,7 @@ from tfmm.records.tables import SourceRow, read_rows, survey
 from tfmm.records.tfrecord import PreparedData, shard_of
 from tfmm.scoring.previous import Earlier
 from tfmm.scoring.rows import Checker, Reject, Row
+from tfmm.scoring.scorer import Batch, batched
 from tfmm.scoring.sources import Block, Plan, is_prepared
 
 POSITIVE_TYPES = ("click", "cart", "purchase")
@@ -90,6 +91,10 @@ class LogSource:
             start, end = np.searchsorted(who, [number, number + 1])
             shopper = names.dictionary[int(order[number])].as_py()
             yield self._row(shopper, past.of(int(start), int(end)), checker)
+
+    def batches(self, block: Block, checker: Checker) -> Iterator[Batch]:
+        """The same rows, as many at a time as the model is asked."""
+        return batched(self.rows(block, checker))
 
     def earlier(self, block: Block) -> Earlier | None:
         """Answers of an earlier run to shoppers of a part."""

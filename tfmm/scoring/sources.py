@@ -16,10 +16,12 @@ from typing import Any, Protocol
 from tfmm.errors import RecordError, TfmmError
 from tfmm.records.schema import Table, TableName
 from tfmm.records.sources import SourceFile, find_files
-from tfmm.records.tables import SourceRow, read_rows, survey
+from tfmm.records.tables import SourceRow, parquet_batches, read_rows, survey
 from tfmm.records.tfrecord import PreparedData
+from tfmm.scoring.plain import plain_of
 from tfmm.scoring.previous import Earlier
 from tfmm.scoring.rows import COLUMNS, QUERIES, SIMILAR, Checker, Reject, Row
+from tfmm.scoring.scorer import Batch, batched
 from tfmm.scoring.takes import Kind
 from tfmm.scoring.writers import appearing
 
@@ -52,6 +54,9 @@ class Source(Protocol):
 
     def rows(self, block: Block, checker: Checker) -> Iterator[Row | Reject]:
         """The rows of a block."""
+
+    def batches(self, block: Block, checker: Checker) -> Iterator[Batch]:
+        """The same rows, as many at a time as the model is asked."""
 
     def earlier(self, block: Block) -> Earlier | None:
         """Answers of an earlier run to rows of a block."""
@@ -103,6 +108,22 @@ class TableSource:
                 yield row
             except RecordError as error:
                 yield Reject(name, source.row, error)
+
+    def batches(self, block: Block, checker: Checker) -> Iterator[Batch]:
+        """The same rows, as columns where they are plain."""
+        if not self.files:
+            yield from batched(self.rows(block, checker))
+            return
+        source, stop = self.files[block.part], block.start + block.rows
+        pieces = parquet_batches(source, start=block.start, stop=stop, columns=self.columns)
+        for number, batch in pieces:
+            first = block.first + number - 1 - block.start
+            plain = plain_of(batch, checker, first=first, file=source.name, number=number)
+            if plain is None:
+                within = replace(block, start=number - 1, rows=batch.num_rows, first=first)
+                yield from batched(self.rows(within, checker))
+            else:
+                yield plain
 
     def earlier(self, block: Block) -> Earlier | None:
         """Nothing: what a query or a product asks for is not in a log."""

@@ -109,12 +109,18 @@ class Takes:
     def hit(self) -> pa.StructType:
         """One hit."""
         fixed = {"rank": pa.int32(), "product_id": pa.string(), "score": pa.float32()}
-        return pa.struct(list({**fixed, **self.fields}.items()))
+        types = {**fixed, **self.fields}
+        return pa.struct([pa.field(name, kind, nullable=False) for name, kind in types.items()])
 
     @property
     def schema(self) -> pa.Schema:
         """What is written: the keys of a row and its hits, best first."""
-        return pa.schema([*self.keys, pa.field("hits", pa.list_(self.hit))])
+        return pa.schema([*self.keys, pa.field("hits", hits_type(self.hit))])
+
+
+def hits_type(hit: pa.StructType) -> pa.ListType:
+    """The hits of a row, as Parquet gives them back."""
+    return pa.list_(pa.field("element", hit, nullable=False))
 
 
 def _arrow(dtype: tf.DType) -> pa.DataType:
