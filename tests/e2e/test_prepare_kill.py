@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from folders import tree
 from sample_media import photo, sound
 
 from tfmm.config import Config
@@ -69,10 +70,6 @@ def undisturbed(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     manifest = prepare(shop, out, config=Config(), progress=False)
     assert manifest["tables"]["events"]["rejected"] == EVENTS // 51
     return tree(out)
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def child(shop: Path, out: Path, moment: str, calls: int) -> subprocess.Popen[bytes]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import scoring_shop
+from folders import tree
 
 from tfmm.errors import TfmmError
 from tfmm.scoring import job, work
@@ -94,10 +95,6 @@ def undisturbed(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Results
         results[kind] = tree(out)
         assert len(scored) == sum(name.startswith("part-") for name in results[kind]) > 5
     return results
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 MOMENTS = [
