@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.index.vectors import unit
+from benchmarks.index.vectors import centres, clustered
 from tfmm import artifacts, build
 from tfmm.config import Config, config_to_dict, load_config
 from tfmm.deployment import warmup_requests, write_deployment
@@ -42,9 +42,8 @@ def titles(random: np.random.Generator, count: int) -> list[str]:
 
 def drawn_vectors(args: argparse.Namespace, random: np.random.Generator, width: int) -> Any:
     """Clustered unit vectors [N, D], as `benchmarks.index` draws them."""
-    centres = unit(random.standard_normal((args.clusters, width), dtype=np.float32))
-    noise = random.standard_normal((args.products, width), dtype=np.float32) / np.sqrt(width)
-    return unit(centres[random.integers(args.clusters, size=args.products)] + args.spread * noise)
+    around = centres(random, args.clusters, width)
+    return clustered(random, around, count=args.products, spread=args.spread)
 
 
 def add_shop_arguments(parser: argparse.ArgumentParser, products: int) -> None:
