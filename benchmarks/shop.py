@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.index.vectors import unit
+from benchmarks.index.vectors import centres, clustered
 from tfmm import artifacts, build
 from tfmm.config import Config, config_to_dict, load_config
 from tfmm.deployment import warmup_requests, write_deployment
@@ -44,10 +44,8 @@ def drawn_vectors(
     args: argparse.Namespace, random: np.random.Generator, width: int, more: int = 0
 ) -> Any:
     """Clustered unit vectors [N + more, D], as `benchmarks.index` draws them."""
-    count = args.products + more
-    centres = unit(random.standard_normal((args.clusters, width), dtype=np.float32))
-    noise = random.standard_normal((count, width), dtype=np.float32) / np.sqrt(width)
-    return unit(centres[random.integers(args.clusters, size=count)] + args.spread * noise)
+    around = centres(random, args.clusters, width)
+    return clustered(random, around, count=args.products + more, spread=args.spread)
 
 
 def add_shop_arguments(parser: argparse.ArgumentParser, products: int) -> None:

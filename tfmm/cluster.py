@@ -58,9 +58,7 @@ def read_cluster(text: str | None) -> Cluster:
     """
     if not text:
         raise TfmmError(f"{VARIABLE}: expected workers, as in {_EXAMPLE}, received nothing")
-    tree = _json(text)
-    cluster = tree.get("cluster") if isinstance(tree, dict) else None
-    jobs = cluster if isinstance(cluster, dict) else {}
+    jobs, task = _sections(text)
     others = sorted(set(jobs) - {"worker", "chief"})
     if others:
         raise TfmmError(f"{VARIABLE}: expected worker and chief in cluster, received {others[0]}")
@@ -68,8 +66,7 @@ def read_cluster(text: str | None) -> Cluster:
     chief = _addresses(jobs["chief"], "cluster.chief") if "chief" in jobs else ()
     if len(chief) > 1:
         raise TfmmError(f"{VARIABLE}: expected one chief at most, received {len(chief)}")
-    task = tree.get("task")
-    kind, place = _task(task if isinstance(task, dict) else {}, len(workers), len(chief))
+    kind, place = _task(task, len(workers), len(chief))
     return Cluster(chief + workers, place + (len(chief) if kind == "worker" else 0))
 
 
@@ -77,9 +74,7 @@ def several_workers(text: str | None) -> bool:
     """Whether a value of TF_CONFIG names more than one worker."""
     if not text:
         return False
-    tree = _json(text)
-    cluster = tree.get("cluster") if isinstance(tree, dict) else None
-    jobs = cluster if isinstance(cluster, dict) else {}
+    jobs, _ = _sections(text)
     named = [jobs.get(job) for job in ("chief", "worker")]
     return sum(len(addresses) for addresses in named if isinstance(addresses, list)) > 1
 
@@ -110,11 +105,15 @@ def meet(cluster: Cluster, say: Callable[[str], None], *, seconds: float = JOIN_
             _join(cluster, deadline, seconds)
 
 
-def _json(text: str) -> Any:
+def _sections(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The jobs of `cluster`, and `task`; nothing where that is no object."""
     try:
-        return json.loads(text)
+        tree = json.loads(text)
     except ValueError as error:
         raise TfmmError(f"{VARIABLE}: expected JSON, received {text!r}: {error}") from error
+    said = tree if isinstance(tree, dict) else {}
+    jobs, task = said.get("cluster"), said.get("task")
+    return jobs if isinstance(jobs, dict) else {}, task if isinstance(task, dict) else {}
 
 
 def _addresses(value: Any, key: str) -> tuple[str, ...]:

@@ -15,20 +15,31 @@ def unit(values: Any) -> Any:
     return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
 
 
+def centres(random: np.random.Generator, clusters: int, dim: int) -> Any:
+    """Unit vectors [C, D], drawn from all directions alike."""
+    return unit(random.standard_normal((clusters, dim), dtype=np.float32))
+
+
+def clustered(random: np.random.Generator, around: Any, *, count: int, spread: float) -> Any:
+    """Unit vectors [N, D] around centres [C, D].
+
+    Each is one of the centres plus Gaussian noise of an expected length of `spread`.
+    """
+    clusters, dim = around.shape
+    noise = random.standard_normal((count, dim), dtype=np.float32) / np.sqrt(dim)
+    return unit(around[random.integers(clusters, size=count)] + spread * noise)
+
+
 def write(folder: Path, *, size: int, dim: int, clusters: int, spread: float, seed: int) -> None:
     """Writes products, held-out queries to tune on, other queries to measure with, and truths.
 
-    Cluster centres are drawn from all directions alike; a vector is its centre plus Gaussian noise
-    of an expected length of `spread`. Queries are drawn as products are, and are none of them.
+    Queries are drawn as products are, and are none of them.
     """
     random = np.random.default_rng(seed)
-    centres = unit(random.standard_normal((clusters, dim), dtype=np.float32))
-
-    def draw(count: int) -> Any:
-        noise = random.standard_normal((count, dim), dtype=np.float32) / np.sqrt(dim)
-        return unit(centres[random.integers(clusters, size=count)] + spread * noise)
-
-    vectors, held, asked = draw(size), draw(HELD), draw(ASKED)
+    around = centres(random, clusters, dim)
+    vectors, held, asked = (
+        clustered(random, around, count=count, spread=spread) for count in (size, HELD, ASKED)
+    )
     folder.mkdir(parents=True, exist_ok=True)
     for name, values in (("vectors", vectors), ("held", held), ("asked", asked)):
         np.save(folder / f"{name}.npy", values)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.index.vectors import recalls, unit
+from benchmarks.index.vectors import recalls
 from benchmarks.machine import machine
 from tfmm.config import CatalogueConfig, IndexConfig
 from tfmm.index.choice import make_index
@@ -36,16 +36,15 @@ WIDTH = 1
 def shop(args: argparse.Namespace) -> tuple[Any, Any, Any]:
     """Vectors [N, D], queries [Q, D], and groups [N]: the number of a share, or -1 for none."""
     random = np.random.default_rng(args.seed)
-    centres = unit(random.standard_normal((args.clusters, args.dim), dtype=np.float32))
-
-    def draw(count: int) -> Any:
-        noise = random.standard_normal((count, args.dim), dtype=np.float32) / np.sqrt(args.dim)
-        return unit(centres[random.integers(args.clusters, size=count)] + args.spread * noise)
-
+    around = centres(random, args.clusters, args.dim)
     place = random.random(args.products)
     edges = np.cumsum(SHARES)
     group = np.where(place < edges[-1], np.searchsorted(edges, place, side="right"), -1)
-    return draw(args.products), draw(args.batch), group
+    vectors, queries = (
+        clustered(random, around, count=count, spread=args.spread)
+        for count in (args.products, args.batch)
+    )
+    return vectors, queries, group
 
 
 def searches(vectors: Any, group: Any, kind: str) -> tuple[Rules, Callable[..., Any]]:

@@ -4,7 +4,9 @@ A model of words with small towers is published with clustered unit vectors for 
 Parquet files of typed queries are scored into Parquet files of hits, and the products similar to
 each product likewise, which searches stored vectors and embeds nothing. Beside them stands the
 product of as many vectors with all products, without a top-k, in memory: what exact search cannot
-be faster than. Each repetition asks all in turn; ratios are of one repetition. "Start" is how long
+be faster than. Approximate indexes are tuned to `--recall` on vectors that are no products'; the
+recall printed is that of what was written, against what was written with the first of `--kinds`.
+Each repetition asks all in turn; ratios are of one repetition. "Start" is how long
 the first row takes, for which a model is loaded and made ready. Here that is done once; runners
 other than `local`, which need their extras, do it in each job, and there it is subtracted.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 import tfmm  # isort: skip # noqa: F401 - selects legacy Keras before TensorFlow is imported
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
@@ -35,6 +38,7 @@ from tfmm.scoring.work import Settings
 from tfmm.workflows.score import Running, score
 
 ROWS_AT_ONCE = 1_000
+HELD, COMPARED = 1_000, 1_000
 
 
 @dataclass
@@ -49,6 +53,8 @@ class Measured:
       starts_anew: Whether they are part of each repetition.
       seconds: Of each repetition.
       megabytes: What was written.
+      out: The folder that was written last.
+      recall: Share of the hits of the first index that are among these.
     """
 
     what: str
@@ -58,6 +64,8 @@ class Measured:
     starts_anew: bool = False
     seconds: list[float] = field(default_factory=list)
     megabytes: float = 0.0
+    out: Path | None = None
+    recall: float | None = None
 
 
 def asked(args: argparse.Namespace, folder: Path, kind: Kind, rows: int) -> Path:
@@ -99,8 +107,10 @@ class Jobs:
         source = asked(self._args, self._folder, kind, rows)
 
         def run() -> None:
-            out = self._score(model, source, kind, running)
-            made.megabytes = sum(file.stat().st_size for file in out.rglob("part-*")) / 1e6
+            if made.out is not None:
+                shutil.rmtree(made.out)
+            made.out = self._score(model, source, kind, running)
+            made.megabytes = sum(file.stat().st_size for file in made.out.glob("part-*")) / 1e6
 
         made.run = run
         started = time.perf_counter()
@@ -124,8 +134,8 @@ def ways(args: argparse.Namespace, folder: Path) -> list[Measured]:
     made = [sgemm(args)]
     for index in args.kinds:
         print(f"benchmarks.scoring: {index}", file=sys.stderr)
-        limits = (f"catalogue.max_k={args.k}",)
-        model = publish(args, folder, index, limits)
+        settings = (f"catalogue.max_k={args.k}", f"index.recall_target={args.recall}")
+        model = publish(args, folder, index, settings, held=0 if index == "exact" else HELD)
         made.append(jobs.measured(f"{index}, queries", model, "queries", local))
         made.append(jobs.measured(f"{index}, similar", model, "similar", local))
     for runner in args.runners:
@@ -136,11 +146,29 @@ def ways(args: argparse.Namespace, folder: Path) -> list[Measured]:
     return made
 
 
+def compare(made: list[Measured]) -> None:
+    """Sets the recall of what was written beside what the first index wrote of the same kind."""
+    first: dict[str, list[set[str]]] = {}
+    for one in made:
+        if one.out is None:
+            continue
+        what, found = one.what.split(", ")[1], _written(one.out)
+        truth = first.setdefault(what, found)
+        pairs = zip(truth, found, strict=True)
+        one.recall = float(np.mean([len(true & hits) / len(true) for true, hits in pairs]))
+
+
+def _written(out: Path) -> list[set[str]]:
+    """Products of the first rows of a result."""
+    table = pa.parquet.read_table(min(out.glob("part-*"))).slice(0, COMPARED)
+    return [{hit["product_id"] for hit in hits} for hits in table["hits"].to_pylist()]
+
+
 def lines(made: list[Measured]) -> list[str]:
     """The table."""
     limit = next(one for one in made if one.what == "sgemm")
-    head = "| what | rows | rows/s | x sgemm | start, s | MB |"
-    rows = [head, "|---|---:|---:|---:|---:|---:|"]
+    head = "| what | rows | rows/s | x sgemm | recall | start, s | MB |"
+    rows = [head, "|---|---:|---:|---:|---:|---:|---:|"]
     for one in made:
         start = one.start if one.starts_anew else 0.0
         speeds = [one.rows / max(seconds - start, 1e-9) for seconds in one.seconds]
@@ -148,6 +176,7 @@ def lines(made: list[Measured]) -> list[str]:
             speed * bare / limit.rows for speed, bare in zip(speeds, limit.seconds, strict=True)
         ]
         cells = [one.what, f"{one.rows:,}", f"{median(speeds):,.0f}", f"{median(ratios):.2f}"]
+        cells.append("" if one.recall is None else f"{one.recall:.3f}")
         rows.append(f"| {' | '.join(cells)} | {one.start:.1f} | {one.megabytes:.0f} |")
     return rows
 
@@ -158,6 +187,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     add_shop_arguments(parser, products=100_000)
     parser.add_argument("--queries", type=int, default=20_000)
     parser.add_argument("-k", type=int, default=100)
+    parser.add_argument("--recall", type=float, default=0.96, help="what indexes are tuned to")
     parser.add_argument("--block-rows", type=int, default=20_000)
     parser.add_argument("--kinds", nargs="+", default=["exact", "scann"])
     parser.add_argument("--runners", nargs="*", default=[], choices=["spark", "beam"])
@@ -178,6 +208,7 @@ def main(given: list[str] | None = None) -> None:
                 started = time.perf_counter()
                 one.run()
                 one.seconds.append(time.perf_counter() - started)
+        compare(made)
     print("\n".join(lines(made)))
 
 

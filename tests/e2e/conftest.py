@@ -1,4 +1,4 @@
-"""The tiny shop, prepared once for the tests that train on it."""
+"""What several tests here ask for: the tiny shop, prepared once, and clusters of this machine."""
 
 from pathlib import Path
 
@@ -15,3 +15,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = load_config(None, tiny_shop.SETTINGS)
     prepare(tiny_shop.write(folder / "shop"), folder / "data", config=config, progress=False)
     return folder / "data"
+
+
+@pytest.fixture
+def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spark listens on the address of the machine's name otherwise."""
+    monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")

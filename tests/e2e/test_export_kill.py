@@ -2,15 +2,14 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_shop
+from killing import kill_when
 from tiny_training import SET
 
 
@@ -36,25 +35,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return trained, data
 
 
-def kill_when(moment: str, command: list[str], model: Path) -> None:
-    """Starts an export and kills it as soon as a file of that name is in its staging folder."""
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
-    while not list(model.glob(f".staging-*/{moment}")) and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    assert process.poll() is None, "export ended before it could be killed"
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 def test_an_export_killed_at_any_moment_leaves_no_version_and_the_next_is_whole(
     shop: tuple[Path, Path], tmp_path: Path
 ):
     command = ["export", *shop, "--saved-models", tmp_path]
     model = tmp_path / "tiny"
     for moment in ("saved_model.pb", "assets.extra/manifest.json"):
-        kill_when(moment, tfmm(*command), model)
+        kill_when(f".staging-*/{moment}", model, tfmm(*command))
         left = os.listdir(model)
         assert len(left) == 1
         assert left[0].startswith(".staging-")

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+from folders import tree
+from killing import KILLED_AT
 from sample_media import photo, sound
 
 from tfmm.config import Config
@@ -16,23 +18,14 @@ from tfmm.errors import TfmmError
 from tfmm.records.tfrecord import PreparedData
 from tfmm.workflows.prepare import prepare
 
-# Runs prepare in a process that kills itself as a kill -9 would, in front of the n-th call.
+# Runs prepare in a process that kills itself in front of the n-th call.
 CHILD = """
-import os, signal, sys
+import os, sys
 from tfmm.config import Config
 from tfmm.records import media, tfrecord
 from tfmm.workflows.prepare import prepare
 
 dataset, out, moment, calls = *sys.argv[1:4], int(sys.argv[4])
-
-def killed_at(original):
-    def call(*args, **options):
-        global calls
-        calls -= 1
-        if calls == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return original(*args, **options)
-    return call
 
 match moment:
     case "record":
@@ -71,12 +64,8 @@ def undisturbed(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return tree(out)
 
 
-def tree(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
 def child(shop: Path, out: Path, moment: str, calls: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", CHILD, str(shop), str(out), moment, str(calls)]
+    command = [sys.executable, "-c", KILLED_AT + CHILD, str(shop), str(out), moment, str(calls)]
     return subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
 

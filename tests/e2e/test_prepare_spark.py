@@ -7,54 +7,36 @@ from __future__ import annotations
 
 import base64
 import csv
-import importlib.util
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from clusters import ROOT, TWO_EXECUTORS, losing_an_executor, needs, needs_java, quietly
+from folders import tree
 from sample_media import photo, sound
 
 from tfmm.config import Config, config_from_dict
 from tfmm.errors import TfmmError
 from tfmm.workflows.prepare import prepare
 
-ROOT = Path(__file__).resolve().parents[2]
 PRODUCTS, EVENTS = 300, 4000
 LENIENT = config_from_dict({"prepare": {"max_reject_fraction": 0.5, "shards": 5}})
 STRICT = config_from_dict({"prepare": {"max_reject_fraction": 0.1, "shards": 5}})
-OPTIONS = (
-    "spark.master=local-cluster[2,1,1024]",
-    f"spark.executorEnv.PYTHONPATH={ROOT}",
-    "spark.sql.shuffle.partitions=6",
-    "spark.ui.enabled=false",
-    "spark.log.level=ERROR",
-)
+OPTIONS = (*TWO_EXECUTORS, "spark.sql.shuffle.partitions=6")
 
 pytestmark = [
-    # Spark warns of what it does itself.
-    pytest.mark.filterwarnings("ignore"),
+    quietly,
     pytest.mark.slow,
-    pytest.mark.skipif(importlib.util.find_spec("pyspark") is None, reason="pyspark is missing"),
-    pytest.mark.skipif(
-        not shutil.which("java") and "JAVA_HOME" not in os.environ, reason="Java is not installed"
-    ),
+    needs("pyspark"),
+    needs_java,
+    pytest.mark.usefixtures("loopback"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spark listens on the address of the machine's name otherwise."""
-    monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
 
 
 def products() -> list[dict[str, Any]]:
@@ -127,10 +109,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def tree(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
 @pytest.fixture(scope="module")
 def local(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What the local way writes."""
@@ -185,43 +163,11 @@ def test_a_file_that_an_executor_cannot_read_is_one_clear_error(shop: Path, tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["shop"]
 
 
-def executors(parent: int) -> list[int]:
-    """The processes below one that are executors of Spark."""
-    listing = subprocess.run(
-        ["ps", "-ewwo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
-    )
-    rows = [
-        fields for line in listing.stdout.splitlines() if len(fields := line.split(None, 2)) == 3
-    ]
-    children: dict[int, list[int]] = {}
-    for pid, of, _ in rows:
-        children.setdefault(int(of), []).append(int(pid))
-    below, ahead = set(), [parent]
-    while ahead:
-        ahead = [child for one in ahead for child in children.get(one, [])]
-        below.update(ahead)
-    return [int(pid) for pid, _, args in rows if int(pid) in below and "ExecutorBackend" in args]
-
-
 def test_an_executor_that_is_killed_changes_nothing(
     shop: Path, local: dict[str, bytes], tmp_path: Path
 ) -> None:
-    killed: list[int] = []
     staging = tmp_path / ".out.staging"
-
-    def kill() -> None:
-        until = time.monotonic() + 300
-        while time.monotonic() < until:
-            # Products are there, and the log, which takes longest, is on its way.
-            found = executors(os.getpid()) if any(staging.glob("products-*")) else []
-            if found:
-                os.kill(found[0], signal.SIGKILL)
-                killed.append(found[0])
-                return
-            time.sleep(0.02)
-
-    killer = ThreadPoolExecutor(1).submit(kill)
-    by_spark(shop, tmp_path / "out")
-    killer.result()
-    assert len(killed) == 1
+    # Products are there, and the log, which takes longest, is on its way.
+    with losing_an_executor(lambda: any(staging.glob("products-*"))):
+        by_spark(shop, tmp_path / "out")
     assert tree(tmp_path / "out") == local

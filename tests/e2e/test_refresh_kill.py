@@ -2,14 +2,13 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from killing import kill_when
 from refreshable import product, write_table
 from serving_process import running
 
@@ -34,19 +33,6 @@ def table(tmp_path: Path) -> Path:
     return write_table(tmp_path / "changes" / "products.jsonl", rows)
 
 
-def kill_when(moment: str, model: Path, table: Path) -> None:
-    """Starts a refresh and kills it as soon as a file of that name is in its staging folder."""
-    quiet = subprocess.DEVNULL
-    process = subprocess.Popen(command(model, table), stderr=quiet, stdout=quiet)
-    deadline = time.monotonic() + 300
-    while not list(model.glob(f".staging-*/{moment}")) and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    assert process.poll() is None, "refresh ended before it could be killed"
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 def run(model: Path, table: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(model, table), capture_output=True, text=True, timeout=600, check=False
@@ -55,7 +41,7 @@ def run(model: Path, table: Path) -> subprocess.CompletedProcess[str]:
 
 def test_a_refresh_killed_at_any_moment_leaves_the_old_version_and_the_next_is_whole(model, table):
     for moment in ("saved_model.pb", "variables/variables.index"):
-        kill_when(moment, model, table)
+        kill_when(f".staging-*/{moment}", model, command(model, table))
         assert artifacts.versions(model) == [1]
         left = [name for name in os.listdir(model) if name != "1"]
         assert len(left) == 1

@@ -6,17 +6,12 @@ Java: `pip install -r requirements.lock` without Pillow, then `pip install 'tfmm
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import scoring_shop
+from clusters import ROOT, TWO_EXECUTORS, losing_an_executor, needs, needs_java, quietly
+from folders import tree
 
 from tfmm.errors import TfmmError
 from tfmm.scoring.scorer import Scoring
@@ -31,28 +28,11 @@ from tfmm.scoring.spark import scored
 from tfmm.scoring.work import Settings
 from tfmm.workflows.score import Running, score
 
-ROOT = Path(__file__).resolve().parents[2]
 ROWS = 1200
 SETTINGS = Settings(block_rows=100)
-LOCAL_CLUSTER = "spark.master=local-cluster[2,1,1024]"
-# Spark and Beam warn of what they themselves do.
-quietly = pytest.mark.filterwarnings("ignore")
+BY_SPARK = Running("spark", TWO_EXECUTORS, threads=1, progress=False)
 
-
-def needs(package: str) -> pytest.MarkDecorator:
-    there = importlib.util.find_spec(package) is not None
-    return pytest.mark.skipif(not there, reason=f"the package {package} is not installed")
-
-
-needs_java = pytest.mark.skipif(
-    not shutil.which("java") and "JAVA_HOME" not in os.environ, reason="Java is not installed"
-)
-
-
-@pytest.fixture(autouse=True)
-def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spark listens on the address of the machine's name otherwise."""
-    monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+pytestmark = pytest.mark.usefixtures("loopback")
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +61,6 @@ def by_threads(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return {path.name: path for path in folder.iterdir()}
 
 
-def tree(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
 def rows_of(out: Path) -> list[dict[str, Any]]:
     parts = sorted(out.glob("part-*.parquet"))
     return [row for part in parts for row in pq.read_table(part).to_pylist()]
@@ -107,12 +83,6 @@ def test_two_processes_write_the_files_of_one(
     assert tree(tmp_path / "out") == tree(by_threads["queries.jsonl"])
 
 
-def spark(*options: str) -> Running:
-    paths = f"spark.executorEnv.PYTHONPATH={ROOT}"
-    quiet = ("spark.ui.enabled=false", "spark.log.level=ERROR")
-    return Running("spark", (*options, paths, *quiet), threads=1, progress=False)
-
-
 @pytest.mark.slow
 @quietly
 @needs("pyspark")
@@ -121,28 +91,9 @@ def spark(*options: str) -> Running:
 def test_two_executors_of_spark_write_the_files_of_the_local_runner(
     shop: Path, by_threads: dict[str, Path], tmp_path: Path, name: str
 ) -> None:
-    running = spark(LOCAL_CLUSTER)
     out = tmp_path / "out"
-    score(shop / "model", shop / name, out, settings=kind_of(name), running=running)
+    score(shop / "model", shop / name, out, settings=kind_of(name), running=BY_SPARK)
     assert tree(out) == tree(by_threads[name])
-
-
-def executors(parent: int) -> list[int]:
-    """The processes below one that are executors of Spark."""
-    listing = subprocess.run(
-        ["ps", "-ewwo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
-    )
-    rows = [
-        fields for line in listing.stdout.splitlines() if len(fields := line.split(None, 2)) == 3
-    ]
-    children: dict[int, list[int]] = {}
-    for pid, of, _ in rows:
-        children.setdefault(int(of), []).append(int(pid))
-    below, ahead = set(), [parent]
-    while ahead:
-        ahead = [child for one in ahead for child in children.get(one, [])]
-        below.update(ahead)
-    return [int(pid) for pid, _, args in rows if int(pid) in below and "ExecutorBackend" in args]
 
 
 @pytest.mark.slow
@@ -152,29 +103,13 @@ def executors(parent: int) -> list[int]:
 def test_an_executor_that_is_killed_changes_nothing(
     shop: Path, by_threads: dict[str, Path], tmp_path: Path
 ) -> None:
-    killed: list[int] = []
     blocks = tmp_path / ".out.staging" / "blocks"
-
-    def kill() -> None:
-        until = time.monotonic() + 300
-        while time.monotonic() < until:
-            finished = len(list(blocks.glob("*.json"))) if blocks.is_dir() else 0
-            found = executors(os.getpid())
-            if 0 < finished < 80 and found:
-                os.kill(found[0], signal.SIGKILL)
-                killed.append(found[0])
-                return
-            time.sleep(0.02)
-
-    pool = ThreadPoolExecutor(1)
-    killer = pool.submit(kill)
     # Many small blocks, so that there is time to kill in.
-    score(
-        shop / "model", shop / "queries.parquet", tmp_path / "out",
-        settings=Settings(block_rows=10), running=spark(LOCAL_CLUSTER),
-    )  # fmt: skip
-    killer.result()
-    assert len(killed) == 1
+    with losing_an_executor(lambda: 0 < len(list(blocks.glob("*.json"))) < 80):
+        score(
+            shop / "model", shop / "queries.parquet", tmp_path / "out",
+            settings=Settings(block_rows=10), running=BY_SPARK,
+        )  # fmt: skip
     found, wanted = (rows_of(out) for out in (tmp_path / "out", by_threads["queries.parquet"]))
     assert [row["query_id"] for row in found] == [row["query_id"] for row in wanted]
     for row, other in zip(found, wanted, strict=True):

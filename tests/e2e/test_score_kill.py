@@ -11,31 +11,23 @@ from pathlib import Path
 
 import pytest
 import scoring_shop
+from folders import tree
+from killing import KILLED_AT
 
 from tfmm.errors import TfmmError
 from tfmm.scoring import job, work
 from tfmm.scoring.work import Settings
 from tfmm.workflows.score import Running, score
 
-# Scores in a process that kills itself as a kill -9 would, in front of the n-th call. It prints the
-# blocks that it scores.
+# Scores in a process that kills itself in front of the n-th call, and prints the blocks it scores.
 CHILD = """
-import os, shutil, signal, sys
+import os, shutil, sys
 from pathlib import Path
 import tfmm
 from tfmm.scoring import job, local, scorer, work, writers
 from tfmm.workflows.score import Running, score
 
 model, source, out, kind, moment, calls = *sys.argv[1:6], int(sys.argv[6])
-
-def killed_at(original):
-    def call(*args, **options):
-        global calls
-        calls -= 1
-        if calls == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return original(*args, **options)
-    return call
 
 def told(original):
     def call(job, block, meter):
@@ -75,7 +67,10 @@ def child(shop: Path, out: Path, kind: str, moment: str, calls: int) -> tuple[in
     source = shop / f"{kind}.jsonl"
     given = [str(shop / "model"), str(source), str(out), kind, moment, str(calls)]
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, *given], capture_output=True, text=True, check=False
+        [sys.executable, "-c", KILLED_AT + CHILD, *given],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return done.returncode, [int(line) for line in done.stdout.split()]
@@ -94,10 +89,6 @@ def undisturbed(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Results
         results[kind] = tree(out)
         assert len(scored) == sum(name.startswith("part-") for name in results[kind]) > 5
     return results
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 MOMENTS = [

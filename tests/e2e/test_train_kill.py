@@ -1,16 +1,13 @@
 """Trainings that are killed, and what a run keeps in its cache."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_shop
+from killing import kill_when
 from tiny_training import command, manifest, run_train
 
 
@@ -20,16 +17,7 @@ def test_a_run_killed_at_any_moment_continues_to_the_same_number_of_steps(
     run, hub = tmp_path / "run", tmp_path / "hub"
     more = ("--set", "train.epochs=6")
     for progress in ("cache/products", "checkpoints/checkpoint"):
-        process = subprocess.Popen(
-            command(data, run, hub, *more), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
-        deadline = time.monotonic() + 300
-        while not (run / progress).exists() and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        assert process.poll() is None, "training ended before it could be killed"
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        kill_when(progress, run, command(data, run, hub, *more))
         assert not (run / "manifest.json").exists()
     done = run_train(data, run, hub, *more)
     assert done.returncode == 0, done.stderr

@@ -19,20 +19,23 @@ def test_speeds_and_ratios_are_of_a_repetition_without_the_start_of_a_cluster():
         [cell.strip() for cell in line.split("|")[1:-1]] for line in lines([bare, here, there])
     ]
     assert cells[2][:4] == ["sgemm", "100", "50", "1.00"]
-    assert cells[3][2:5] == ["50", "1.00", "9.0"]
-    assert cells[4][2:5] == ["50", "1.00", "9.0"]
+    assert cells[3][2:6] == ["50", "1.00", "", "9.0"]
+    assert cells[4][2:6] == ["50", "1.00", "", "9.0"]
 
 
 @pytest.mark.slow
 def test_the_benchmark_prints_a_line_for_each_way():
     small = ["--products=2000", "--queries=300", "--dim=16", "--clusters=20", "-k=20"]
     run = subprocess.run(
-        [sys.executable, "-m", "benchmarks.scoring", *small, "--kinds", "exact", "--repeats=1"],
+        [sys.executable, "-m", "benchmarks.scoring", *small, "--repeats=1"],
         capture_output=True, text=True, cwd=ROOT, timeout=600, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in run.stdout.splitlines()]
     found = {row[0]: row for row in rows if row and row[0] not in ("what", "---")}
-    assert list(found) == ["sgemm", "exact, queries", "exact, similar"]
-    assert [int(row[1].replace(",", "")) for row in found.values()] == [300, 300, 2000]
+    indexes = ["exact, queries", "exact, similar", "scann, queries", "scann, similar"]
+    assert list(found) == ["sgemm", *indexes]
+    assert [int(row[1].replace(",", "")) for row in found.values()] == [300, 300, 2000, 300, 2000]
+    assert [found[name][4] for name in indexes[:2]] == ["1.000", "1.000"]
+    assert all(0.9 < float(found[name][4]) <= 1 for name in indexes[2:])
     assert all(float(row[2].replace(",", "")) > 0 for row in found.values())

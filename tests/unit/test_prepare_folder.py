@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from folders import tree
 from sample_media import photo
 
 from tfmm.config import Config, config_from_dict
@@ -33,10 +34,6 @@ def shop(tmp_path: Path) -> Path:
     lines.insert(0, "timestamp,event_type,product_id,user_id")
     (folder / "events.csv").write_text("\n".join(lines) + "\n")
     return folder
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def leftovers(folder: Path) -> list[str]:

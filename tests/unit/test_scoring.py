@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import scoring_shop
+from folders import tree
 from prepared import write_prepared
 from sample_media import photo, sound
 
@@ -294,10 +295,6 @@ def test_json_lines_and_examples_hold_what_parquet_holds(model, tmp_path):
         scores = [hit["score"] for hit in row["hits"]]
         assert list(held["hits/score"].float_list.value) == scores
         assert list(held["hits/rank"].int64_list.value) == list(range(1, len(ids) + 1))
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("form", ["parquet", "jsonl", "tfrecord"])

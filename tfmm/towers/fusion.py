@@ -96,14 +96,14 @@ class Concat(_Fusion):
 
     def __init__(self, width: int, *, modalities: int, seed: int) -> None:
         super().__init__(width, seed=seed, name="concat")
-        self._inputs = modalities * width
+        self._modalities, self._inputs = modalities, modalities * width
         self.hidden = self._dense(2 * width, activation="relu")
         self.mixed = self._dense(width)
 
     def fuse(  # noqa: D102 - see _Fusion
         self, tokens: tf.Tensor, present: tf.Tensor, places: Places
     ) -> tf.Tensor:
-        tokens, present = _among_all(tokens, present, (places, self._inputs // self._width))
+        tokens, present = _among_all(tokens, present, places, modalities=self._modalities)
         flat = tf.reshape(tokens, [-1, self._inputs])
         mean = _masked_mean(tokens, present)
         return mean + self.mixed(self.hidden(tf.concat([flat, present], axis=-1)))
@@ -157,7 +157,7 @@ class MlpFm(_Fusion):
 
     def __init__(self, width: int, *, modalities: int, seed: int) -> None:
         super().__init__(width, seed=seed, name="mlp_fm")
-        self._inputs = modalities * width
+        self._modalities, self._inputs = modalities, modalities * width
         self.factors = self._dense(width)
         self.pairs = self._dense(width)
         self.hidden = self._dense(2 * width, activation="relu")
@@ -166,7 +166,7 @@ class MlpFm(_Fusion):
     def fuse(  # noqa: D102 - see _Fusion
         self, tokens: tf.Tensor, present: tf.Tensor, places: Places
     ) -> tf.Tensor:
-        tokens, present = _among_all(tokens, present, (places, self._inputs // self._width))
+        tokens, present = _among_all(tokens, present, places, modalities=self._modalities)
         factors = self.factors(tokens) * present[..., tf.newaxis]
         total = tf.reduce_sum(factors, axis=1)
         pairwise = 0.5 * (tf.square(total) - tf.reduce_sum(tf.square(factors), axis=1))
@@ -196,13 +196,12 @@ def _of(weights: tf.Variable, places: Places) -> tf.Tensor:
 
 
 def _among_all(
-    tokens: tf.Tensor, present: tf.Tensor, which: tuple[Places, int]
+    tokens: tf.Tensor, present: tf.Tensor, places: Places, *, modalities: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Tokens and presence with zeros for the modalities that they are not of."""
-    places, count = which
     if places is None:
         return tokens, present
-    into = tf.one_hot(places, count)
+    into = tf.one_hot(places, modalities)
     tokens = tf.transpose(tf.tensordot(tokens, into, [[1], [0]]), [0, 2, 1])
     return tokens, tf.linalg.matmul(present, into)
 

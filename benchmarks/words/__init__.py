@@ -1,0 +1,1 @@
+"""What a typed query takes, beside the tokenising of its text alone."""
