@@ -65,11 +65,11 @@ def publish(
     *,
     held: int = 0,
 ) -> Path:
-    """The first version of a model, as export would leave it.
+    """The first version of a model, as export would leave it, in a folder of models.
 
     Args:
       args: What `add_shop_arguments` reads.
-      folder: Where models are.
+      folder: The folder.
       kind: The index, and the model's name.
       settings: More of the recipe.
       held: Queries that the index is tuned on; 0 to leave it as it is.
@@ -77,8 +77,7 @@ def publish(
     more = (f"tower.dim={args.dim}", f"tower.hub_dir={folder / 'hub'}", f'index.kind="{kind}"')
     config: Config = load_config(None, (*SETTINGS, *more, *settings))
     random = np.random.default_rng(args.seed)
-    ids = [f"p{number:08}" for number in range(args.products)]
-    vocabulary = [*SPECIAL, *WORDS]
+    ids, vocabulary = [f"p{n:08}" for n in range(args.products)], [*SPECIAL, *WORDS]
     towers = build.make_towers(config, vocabulary, products=args.products)
     index, facts = _index(drawn_vectors(args, random, args.dim, held), args.products, config)
     columns = _columns(ids, random)

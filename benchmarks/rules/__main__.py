@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.index.vectors import recalls
+from benchmarks.index.vectors import centres, clustered, recalls
 from benchmarks.machine import machine
 from tfmm.config import CatalogueConfig, IndexConfig
 from tfmm.index.choice import make_index
