@@ -214,7 +214,8 @@ class RestrictedSearch:
                 lambda: tf.where(rows.popular[:, tf.newaxis], share, scores),
                 lambda: scores,
             )
-            return _without(tf.where(comply(start, size), scores, LOWEST), rows.excluded - start)
+            complying = tf.where(comply(start, size), scores, LOWEST)
+            return _without(complying, rows.excluded - start, LOWEST)
 
         table = table_of(self._index.vectors, self._index.scale)
         return keep_first(*scan(rows.queries, table, width, adjust), rows.k)
@@ -224,8 +225,8 @@ class RestrictedSearch:
         width, size = tf.reduce_max(rows.k), rows_of(self._index.vectors)
 
         def of_one(row: Rows) -> Hits:
-            found = self._rules.comply_between(row.asked, 0, size)
-            found = _without(tf.where(found, tf.zeros([1, size]), LOWEST), row.excluded) > LOWEST
+            found = tf.broadcast_to(self._rules.comply_between(row.asked, 0, size), [1, size])
+            found = _without(found, row.excluded, False)
 
             def part(start: tf.Tensor, size: tf.Tensor | int) -> tf.Tensor:
                 return tf.slice(found, [0, start], [1, size])
@@ -312,15 +313,15 @@ def _to_front(hits: Hits, kept: tf.Tensor, width: tf.Tensor) -> Hits:
     return to_width(scores, tf.gather(indices, order, batch_dims=1), width)
 
 
-def _without(scores: tf.Tensor, excluded: tf.Tensor) -> tf.Tensor:
-    """Scores [R, C] without those at the places int32 [R, X]; places outside are ignored."""
-    here = tf.where((excluded >= 0) & (excluded < tf.shape(scores)[1]))
+def _without(values: tf.Tensor, excluded: tf.Tensor, blank: float | bool) -> tf.Tensor:
+    """Values [R, C], blank at the places int32 [R, X]; places outside are ignored."""
+    here = tf.where((excluded >= 0) & (excluded < tf.shape(values)[1]))
 
     def blanked() -> tf.Tensor:
         at = tf.stack([tf.cast(here[:, 0], tf.int32), tf.gather_nd(excluded, here)], axis=1)
-        return tf.tensor_scatter_nd_update(scores, at, tf.fill(tf.shape(at)[:1], LOWEST))
+        return tf.tensor_scatter_nd_update(values, at, tf.fill(tf.shape(at)[:1], blank))
 
-    return tf.ensure_shape(tf.cond(tf.size(here) > 0, blanked, lambda: scores), [None, None])
+    return tf.ensure_shape(tf.cond(tf.size(here) > 0, blanked, lambda: values), [None, None])
 
 
 def _in_parts(search: Callable[[Rows], Hits], rows: Rows, size: int) -> Hits:
