@@ -6,9 +6,10 @@ each product likewise, which searches stored vectors and embeds nothing. Beside 
 product of as many vectors with all products, without a top-k, in memory: what exact search cannot
 be faster than. Approximate indexes are tuned to `--recall` on vectors that are no products'; the
 recall printed is that of what was written, against what was written with the first of `--kinds`.
-Each repetition asks all in turn; ratios are of one repetition. "Start" is how long
-the first row takes, for which a model is loaded and made ready. Here that is done once; runners
-other than `local`, which need their extras, do it in each job, and there it is subtracted.
+Each repetition asks all in turn; ratios are of one repetition. "Start" is how long a
+job of one row takes, for which a model is loaded and made ready; what follows it finds the model
+there. Runners other than `local`, which need their extras, load it in each job and in each worker:
+there it is a job of as many blocks of one row, and is subtracted.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ class Measured:
       what: Its name in the table.
       rows: How many it scores.
       run: Does so once.
-      ready: Loads what that takes, where it is not part of it.
-      start: Seconds until the first row is done.
-      starts_anew: Whether they are part of each repetition.
+      ready: Does so with a row, or with one a block.
+      starts_anew: Whether that is part of each run.
+      starts: Seconds that it took before each repetition.
       seconds: Of each repetition.
       megabytes: What was written.
       out: The folder that was written last.
@@ -62,8 +63,8 @@ class Measured:
     rows: int
     run: Callable[[], Any]
     ready: Callable[[], Any] = lambda: None
-    start: float = 0.0
     starts_anew: bool = False
+    starts: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     megabytes: float = 0.0
     out: Path | None = None
@@ -115,20 +116,25 @@ class Jobs:
             made.megabytes = sum(file.stat().st_size for file in made.out.glob("part-*")) / 1e6
 
         def ready() -> None:
-            shutil.rmtree(self._score(model, one_row, kind, running))
+            shutil.rmtree(self._score(model, few, kind, running, block_rows=1))
 
-        one_row = asked(self._args, self._folder, kind, 1)
-        started = time.perf_counter()
-        ready()
-        made.start, made.starts_anew = time.perf_counter() - started, running.runner != "local"
-        made.run, made.ready = run, (lambda: None) if made.starts_anew else ready
+        local = running.runner == "local"
+        few = asked(
+            self._args, self._folder, kind, 1 if local else -(-rows // self._args.block_rows)
+        )
+        made.run, made.ready, made.starts_anew = run, ready, not local
         return made
 
-    def _score(self, model: Path, source: Path, kind: Kind, running: Running) -> Path:
+    def _score(
+        self, model: Path, source: Path, kind: Kind, running: Running, *, block_rows: int = 0
+    ) -> Path:
         self._count += 1
         out = self._folder / f"out-{self._count}"
         settings = Settings(
-            kind=kind, asked=Asked(self._args.k, {}), fields=(), block_rows=self._args.block_rows
+            kind=kind,
+            asked=Asked(self._args.k, {}),
+            fields=(),
+            block_rows=block_rows or self._args.block_rows,
         )
         score(model, source, out, settings=settings, running=running)
         return out
@@ -176,15 +182,23 @@ def lines(made: list[Measured]) -> list[str]:
     head = "| what | rows | rows/s | x sgemm | recall | start, s | MB |"
     rows = [head, "|---|---:|---:|---:|---:|---:|---:|"]
     for one in made:
-        start = one.start if one.starts_anew else 0.0
-        speeds = [one.rows / max(seconds - start, 1e-9) for seconds in one.seconds]
+        parts = [start if one.starts_anew else 0.0 for start in one.starts]
+        pairs = zip(one.seconds, parts, strict=True)
+        speeds = [one.rows / max(seconds - start, 1e-9) for seconds, start in pairs]
         ratios = [
             speed * bare / limit.rows for speed, bare in zip(speeds, limit.seconds, strict=True)
         ]
         cells = [one.what, f"{one.rows:,}", f"{median(speeds):,.0f}", f"{median(ratios):.2f}"]
         cells.append("" if one.recall is None else f"{one.recall:.3f}")
-        rows.append(f"| {' | '.join(cells)} | {one.start:.1f} | {one.megabytes:.0f} |")
+        rows.append(f"| {' | '.join(cells)} | {median(one.starts):.1f} | {one.megabytes:.0f} |")
     return rows
+
+
+def timed(call: Callable[[], Any]) -> float:
+    """Seconds of a call."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
 
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
@@ -211,10 +225,8 @@ def main(given: list[str] | None = None) -> None:
         for number in range(args.repeats):
             print(f"benchmarks.scoring: repetition {number + 1}", file=sys.stderr)
             for one in made:
-                one.ready()
-                started = time.perf_counter()
-                one.run()
-                one.seconds.append(time.perf_counter() - started)
+                one.starts.append(timed(one.ready))
+                one.seconds.append(timed(one.run))
         compare(made)
     print("\n".join(lines(made)))
 

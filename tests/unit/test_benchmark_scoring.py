@@ -12,9 +12,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_speeds_and_ratios_are_of_a_repetition_without_the_start_of_a_cluster():
-    bare = Measured("sgemm", 100, lambda: None, seconds=[1.0, 2.0, 4.0])
-    here = Measured("exact", 100, lambda: None, start=9.0, seconds=[2.0, 2.0, 2.0])
-    there = Measured("spark", 100, lambda: None, start=9.0, starts_anew=True, seconds=[11.0] * 3)
+    bare = Measured("sgemm", 100, print, starts=[0.0] * 3, seconds=[1.0, 2.0, 4.0])
+    here = Measured("exact", 100, print, starts=[9.0] * 3, seconds=[2.0, 2.0, 2.0])
+    there = Measured("spark", 100, print, starts=[8.0, 9.0, 10.0], seconds=[10.0, 11.0, 12.0])
+    there.starts_anew = True
     cells = [
         [cell.strip() for cell in line.split("|")[1:-1]] for line in lines([bare, here, there])
     ]

@@ -26,7 +26,7 @@ from tfmm.scoring.plain import Plain
 from tfmm.scoring.rows import Asked, Checker, Reject, Row, inputs_of
 from tfmm.scoring.takes import SIGNATURE, Kind, Takes
 
-BATCH_ROWS = 1_024
+BATCH_ROWS = 512
 # Decoded photos are a hundred times larger than words.
 BATCH_MEDIA = 32
 Known = npt.NDArray[np.bool_]
