@@ -219,11 +219,16 @@ def _parquet_rows(
 
 
 def parquet_batches(
-    file: SourceFile, *, start: int, stop: int | None, columns: Sequence[str] | None
+    file: SourceFile,
+    *,
+    start: int,
+    stop: int | None,
+    columns: Sequence[str] | None,
+    most: int | None = None,
 ) -> Iterator[tuple[int, Any]]:
     """Record batches of a Parquet file, each with the number of its first row, from 1.
 
-    Args and errors are those of `read_rows`; a batch has at most `BATCH_ROWS` rows.
+    Args and errors are those of `read_rows`; a batch has at most `most` rows, or `BATCH_ROWS`.
     """
     with _readable(file), _parquet(file) as parquet:
         metadata = parquet.metadata
@@ -231,7 +236,9 @@ def parquet_batches(
         groups, row = _row_groups(metadata, start, end)
         if not groups:
             return
-        batches = parquet.iter_batches(_batch_rows(metadata), row_groups=groups, columns=columns)
+        batches = parquet.iter_batches(
+            _batch_rows(metadata, most or BATCH_ROWS), row_groups=groups, columns=columns
+        )
         for batch in batches:
             first, row = row, row + batch.num_rows
             wanted = batch.slice(max(start - first, 0), max(min(end, row) - max(start, first), 0))
@@ -257,10 +264,10 @@ def _row_groups(metadata: Any, start: int, stop: int) -> tuple[list[int], int]:
     return groups, ([0, *ends][groups[0]] if groups else 0)
 
 
-def _batch_rows(metadata: Any) -> int:
-    """As many rows as make `_BATCH_BYTES`, at most `BATCH_ROWS`: photos may be large."""
+def _batch_rows(metadata: Any, most: int) -> int:
+    """As many rows as make `_BATCH_BYTES`, at most `most`: photos may be large."""
     size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-    return max(1, min(BATCH_ROWS, _BATCH_BYTES * metadata.num_rows // max(size, 1)))
+    return max(1, min(most, _BATCH_BYTES * metadata.num_rows // max(size, 1)))
 
 
 def _as_rows(names: Sequence[str], columns: Iterable[list[Any]]) -> Iterator[dict[str, Any]]:

@@ -16,6 +16,8 @@ import pyarrow.compute as pc
 from tfmm.scoring.rows import Checker, Row
 from tfmm.scoring.takes import Kind, Takes
 
+PLAIN_ROWS = 2_048
+"""Most rows that are asked together; a signature takes up to `signatures.MAX_ROWS`."""
 # What Python strips.
 _SPACES = "".join(chr(code) for code in range(sys.maxunicode + 1) if chr(code).isspace())
 

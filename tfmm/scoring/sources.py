@@ -18,7 +18,7 @@ from tfmm.records.schema import Table, TableName
 from tfmm.records.sources import SourceFile, find_files
 from tfmm.records.tables import SourceRow, parquet_batches, read_rows, survey
 from tfmm.records.tfrecord import PreparedData
-from tfmm.scoring.plain import plain_of
+from tfmm.scoring.plain import PLAIN_ROWS, plain_of
 from tfmm.scoring.previous import Earlier
 from tfmm.scoring.rows import COLUMNS, QUERIES, SIMILAR, Checker, Reject, Row
 from tfmm.scoring.scorer import Batch, batched
@@ -115,7 +115,9 @@ class TableSource:
             yield from batched(self.rows(block, checker))
             return
         source, stop = self.files[block.part], block.start + block.rows
-        pieces = parquet_batches(source, start=block.start, stop=stop, columns=self.columns)
+        pieces = parquet_batches(
+            source, start=block.start, stop=stop, columns=self.columns, most=PLAIN_ROWS
+        )
         for number, batch in pieces:
             first = block.first + number - 1 - block.start
             plain = plain_of(batch, checker, first=first, file=source.name, number=number)
