@@ -5,7 +5,8 @@ Parquet files of typed queries are scored into Parquet files of hits, and the pr
 each product likewise, which searches stored vectors and embeds nothing. Beside them stands the
 product of as many vectors with all products, without a top-k, in memory: what exact search cannot
 be faster than. Approximate indexes are tuned to `--recall` on vectors that are no products'; the
-recall printed is that of what was written, against what was written with the first of `--kinds`.
+recall printed is that of what was written, against what was written with the first of `--kinds`. Of
+queries none is printed: a tower that was never trained puts them where no products are.
 Each repetition asks all in turn; ratios are of one repetition. "Start" is how long a
 job of one row takes, for which a model is loaded and made ready; what follows it finds the model
 there. Runners other than `local`, which need their extras, load it in each job and in each worker:
@@ -159,15 +160,14 @@ def ways(args: argparse.Namespace, folder: Path) -> list[Measured]:
 
 
 def compare(made: list[Measured]) -> None:
-    """Sets the recall of what was written beside what the first index wrote of the same kind."""
-    first: dict[str, list[set[str]]] = {}
-    for one in made:
-        if one.out is None:
-            continue
-        what, found = one.what.split(", ")[1], _written(one.out)
-        truth = first.setdefault(what, found)
-        pairs = zip(truth, found, strict=True)
-        one.recall = float(np.mean([len(true & hits) / len(true) for true, hits in pairs]))
+    """Sets the recall of what was written for products, beside what the first index wrote."""
+    found = {
+        one.what: (one, _written(one.out)) for one in made if one.out and "similar" in one.what
+    }
+    truth = next(iter(found.values()))[1] if found else []
+    for one, hits in found.values():
+        pairs = zip(truth, hits, strict=True)
+        one.recall = float(np.mean([len(true & few) / len(true) for true, few in pairs]))
 
 
 def _written(out: Path) -> list[set[str]]:

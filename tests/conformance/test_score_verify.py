@@ -66,8 +66,8 @@ def test_an_answer_that_differs_is_an_error_and_nothing_is_published(
 
     original = scorer.hits_of
 
-    def worse(answer, rows, hit, *, excluded):
-        return original({**answer, "score": answer["score"] + 2e-5}, rows, hit, excluded=excluded)
+    def worse(answer, *rest):
+        return original({**answer, "score": answer["score"] + 2e-5}, *rest)
 
     monkeypatch.setattr(scorer, "hits_of", worse)
     running = Running(verify=2, server=f"127.0.0.1:{server.port}", progress=False)

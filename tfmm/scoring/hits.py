@@ -6,7 +6,7 @@ It becomes text where a file or an engine wants it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -95,12 +95,7 @@ def hits_of(
         own[field.name] if field.name in own else catalogue.column(field.name, numbers)
         for field in hit
     ]
-    held = [
-        pa.field(field.name, column.type, nullable=False)
-        for field, column in zip(hit, columns, strict=True)
-    ]
-    values = pa.StructArray.from_arrays(columns, fields=held)
-    return pa.ListArray.from_arrays(pa.array(offsets), values, type=hits_type(values.type))
+    return _listed(pa.array(offsets), hit, columns)
 
 
 def as_text(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -115,8 +110,7 @@ def as_text(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
         for field, column in zip(hit, hits.flatten().flatten(), strict=True)
     ]
     starts = pa.array(np.concatenate([[0], np.cumsum(hits.value_lengths())]).astype(np.int32))
-    values = pa.StructArray.from_arrays(columns, fields=list(hit))
-    text = pa.ListArray.from_arrays(starts, values, type=schema.field("hits").type)
+    text = _listed(starts, hit, columns)
     whole = [text if n == place else column for n, column in enumerate(batch.columns)]
     return pa.RecordBatch.from_arrays(whole, schema=schema)
 
@@ -133,14 +127,21 @@ def compacted(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
     whole = pa.concat_batches(batches)
     hits = whole.column("hits")
     columns = [_compact(column) for column in hits.values.flatten()]
-    held = [
-        pa.field(field.name, column.type, nullable=False)
-        for field, column in zip(hits.type.value_type, columns, strict=True)
-    ]
-    values = pa.StructArray.from_arrays(columns, fields=held)
-    shown = pa.ListArray.from_arrays(hits.offsets, values, type=hits_type(values.type))
+    shown = _listed(hits.offsets, hits.type.value_type, columns)
     fields = [*list(schema)[:-1], pa.field("hits", shown.type)]
     return pa.Table.from_arrays([*whole.columns[:-1], shown], schema=pa.schema(fields))
+
+
+def _listed(
+    offsets: pa.Array, hit: Iterable[pa.Field], columns: Sequence[pa.Array]
+) -> pa.ListArray:
+    """Hits by row: their columns under the names of a hit's, whatever these hold."""
+    fields = [
+        pa.field(field.name, column.type, nullable=False)
+        for field, column in zip(hit, columns, strict=True)
+    ]
+    values = pa.StructArray.from_arrays(columns, fields=fields)
+    return pa.ListArray.from_arrays(offsets, values, type=hits_type(values.type))
 
 
 def _compact(column: pa.Array) -> pa.Array:

@@ -110,9 +110,7 @@ class Scorer:
         batch, known = self._batch(rows.keys, answer, kept), self._known(answer, len(rows))
         places = np.arange(len(rows))
         rejects = {place: _unknown(rows.row(place)) for place in places[~known].tolist()}
-        return Scored(
-            batch if known.all() else batch.filter(pa.array(known)), places[known], rejects
-        )
+        return Scored(_those(batch, known), places[known], rejects)
 
     def _answers(self, rows: Sequence[Row]) -> tuple[pa.RecordBatch, Known, int]:
         """Answers [B], whether the model has the product that is asked about, and `cut_short`."""
