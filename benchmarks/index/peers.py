@@ -19,7 +19,18 @@ from benchmarks.index.vectors import recalls
 from benchmarks.index.worker import System, run
 
 THREADS = os.cpu_count() or 1
-EFFORTS = [10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640, 896, 1280]
+EFFORTS = [
+    *range(10, 32, 2),
+    *range(32, 64, 4),
+    *range(64, 160, 16),
+    160,
+    224,
+    320,
+    448,
+    640,
+    896,
+    1280,
+]
 NEIGHBOURS, WIDTH = 16, 200
 
 

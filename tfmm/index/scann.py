@@ -41,8 +41,8 @@ _LEAST_SHARE = 0.05
 _REORDERED_A_HIT = 4
 # What tuning chooses from, for each product fetched, and what scoring a product from its full
 # vector costs beside doing so from its codes.
-_REORDERED = (1, 1.5, 2, 3, 4, 5, 6, 8, 16)
-_REORDERING = 12
+_REORDERED = (1, 1.25, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 8, 16)
+_REORDERING = 30
 # Where the recipe does not say: dimensions that a code covers.
 _DIMENSIONS_PER_BLOCK = 2
 # Products that the leaves are trained on, and how many of those a leaf must hold. ScaNN's own 50
@@ -185,8 +185,9 @@ class ScannIndex(tf.Module):
         indices, scores = scann_ops.scann_search_batched(
             searcher, queries, step + spare, effort.reorder + spare, effort.leaves, parallel=True
         )
-        valid = tf.math.is_finite(scores)  # ScaNN pads with NaN
-        hits = tf.where(valid, scores, LOWEST), tf.where(valid, indices, -1)
+        # ScaNN pads rows with NaN, at their ends.
+        padded = tf.logical_not(tf.reduce_all(tf.math.is_finite(scores[:, -1])))
+        hits = tf.cond(padded, lambda: _blanked(scores, indices), lambda: (scores, indices))
         with_tail = apart(lambda *given: self._joined(given[:2], *given[2:]))
         joined = tf.cond(changed, lambda: with_tail(*hits, queries, step), lambda: hits)
         return ranked(joined)
@@ -220,6 +221,12 @@ class ScannIndex(tf.Module):
         leaves = self._config.leaves_to_search or math.ceil(self.leaves * share)
         reorder = self._config.reorder or _REORDERED_A_HIT * step
         return Effort(max(1, min(leaves, self.leaves)), max(step, reorder))
+
+
+def _blanked(scores: tf.Tensor, indices: tf.Tensor) -> Hits:
+    """Hits whose padding, NaN, is the lowest finite score and -1."""
+    there = tf.math.is_finite(scores)
+    return tf.where(there, scores, LOWEST), tf.where(there, indices, -1)
 
 
 def _leaves(size: int, config: IndexConfig) -> int:
@@ -260,7 +267,6 @@ def _build(
             training_sample_size=min(len(vectors), _SAMPLED_A_LEAF * leaves, _MOST_SAMPLED),
             min_partition_size=_LEAST_OF_A_LEAF,
             random_init=False,
-            quantize_centroids=True,
         )
         builder = builder.score_ah(
             _dimensions_per_block(config),

@@ -94,9 +94,12 @@ def search_in_steps(
     """
     need = k + tf.math.count_nonzero(excluded >= 0, axis=1, dtype=tf.int32)
     raw = _by_step(queries, need, efforts, fetch)
-    width = tf.reduce_max(k)
-    hits = keep_first(*_allowed(raw, excluded, width), k)
-    short = tf.where(tf.reduce_sum(tf.cast(hits[1] >= 0, tf.int32), axis=1) < k)[:, 0]
+    # Most calls ask for as many hits in each row and exclude nothing: those are there already.
+    alike = tf.reduce_max(need) == tf.reduce_min(k)
+    called = apart(_kept)
+    hits = ranked(tf.cond(alike, lambda: raw, lambda: called(*raw, excluded, k)))
+    lacking = tf.cond(alike, lambda: raw[1][:, -1] < 0, lambda: _lacking(hits[1], k))
+    short = tf.where(lacking)[:, 0]
 
     @apart
     def exact(
@@ -115,23 +118,23 @@ def _by_step(queries: tf.Tensor, need: tf.Tensor, efforts: dict[int, Effort], fe
     """The first hits [B, F] of each row, at least the `need` [B] of each; F is the largest need."""
     steps = tf.constant([*efforts])
     table = tf.constant([[effort.leaves, effort.reorder] for effort in efforts.values()])
-    step_of_row = tf.searchsorted(steps, need)
-    first = tf.reduce_min(step_of_row)
+    widest = tf.reduce_max(need)
+    ends = tf.searchsorted(steps, tf.stack([tf.reduce_min(need), widest]))
 
     def at(number: tf.Tensor, queries: tf.Tensor, widest: tf.Tensor) -> Hits:
         effort = Effort(table[number, 0], table[number, 1])
         return to_width(*fetch(queries, steps[number], effort), widest)
 
-    def several(queries: tf.Tensor, need: tf.Tensor, step_of_row: tf.Tensor) -> Hits:
-        return _one_after_another(queries, tf.reduce_max(need), step_of_row, len(efforts), at)
+    def several(queries: tf.Tensor, need: tf.Tensor) -> Hits:
+        each = tf.searchsorted(steps, need)
+        return _one_after_another(queries, tf.reduce_max(need), each, len(efforts), at)
 
     def together() -> Hits:
-        last = tf.minimum(first, len(efforts) - 1)
-        return at(last, queries, tf.reduce_max(need))
+        return at(tf.minimum(ends[0], len(efforts) - 1), queries, widest)
 
-    is_one = tf.reduce_all(step_of_row == first) & (first < len(efforts))
+    is_one = (ends[0] == ends[1]) & (ends[0] < len(efforts))
     called = apart(several)
-    return ranked(tf.cond(is_one, together, lambda: called(queries, need, step_of_row)))
+    return ranked(tf.cond(is_one, together, lambda: called(queries, need)))
 
 
 def _one_after_another(
@@ -161,16 +164,22 @@ def _one_after_another(
     return ranked((scores, indices))
 
 
-def _allowed(hits: Hits, excluded: tf.Tensor, width: tf.Tensor) -> Hits:
-    """Hits [B, width] without the excluded ones; comparing them all is not free."""
+def _kept(scores: tf.Tensor, indices: tf.Tensor, excluded: tf.Tensor, k: tf.Tensor) -> Hits:
+    """Of hits [B, F] the first `k` [B] of each row that it does not exclude."""
     without = apart(
         lambda scores, indices, excluded, width: keep_allowed(
             (scores, indices), given_of(excluded), width
         )
     )
+    # Comparing them all is not free, and where nobody excludes any, nobody has fetched more than k.
     allowed = tf.cond(
         tf.reduce_any(excluded >= 0),
-        lambda: without(*hits, excluded, width),
-        lambda: hits,  # nobody needs more than k
+        lambda: without(scores, indices, excluded, tf.reduce_max(k)),
+        lambda: (scores, indices),
     )
-    return ranked(allowed)
+    return keep_first(*ranked(allowed), k)
+
+
+def _lacking(indices: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
+    """Which rows have fewer hits than they want, bool [B]."""
+    return tf.reduce_sum(tf.cast(indices >= 0, tf.int32), axis=1) < k
