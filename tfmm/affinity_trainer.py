@@ -86,7 +86,7 @@ class AffinityTrainer:
 
         "table" [T] are the products: the candidates, of which there are `drawn`, and what the
         examples need beside them; "product" [B] and "history" [B, H] are places among
-        them, -1 for none; "taken" [K, 2] says which candidates are no negatives of which example.
+        them, -1 for none; "distance" [B, H] is that of `Companions`; "taken" [K, 2] says which candidates are no negatives of which example.
         """
         product, history = examples.product[rows], examples.history[rows]
         drawn = min(self._config.candidates, self._rows)
@@ -102,6 +102,7 @@ class AffinityTrainer:
         taken = place[examples.taken[rows]]
         at = np.nonzero((taken >= 0) & (taken < drawn))
         batch = {"table": table, "product": place[product], "history": place[history]}
+        batch |= {"distance": examples.distance[rows]}
         batch |= {"taken": np.stack([at[0], taken[at]], axis=1), "drawn": np.array(drawn)}
         made = {name: tf.constant(values, tf.int32) for name, values in batch.items()}
         if self._words is not None:
@@ -134,7 +135,7 @@ class AffinityTrainer:
         vectors, bias = model.vectors(content, tf.where(old, tf.gather(self._ids, table), 0))
         kept = tf.random.uniform(tf.shape(history)) >= self._config.history_dropout
         known = tf.cast(tf.logical_and(history >= 0, kept), tf.float32)
-        asks = model.asks(tf.gather(vectors, tf.maximum(history, 0)), known)
+        asks = model.asks(tf.gather(vectors, tf.maximum(history, 0)), known, batch["distance"])
         own = tf.gather(vectors, batch["product"])
         positive = tf.reduce_sum(asks * own, axis=1) + tf.gather(bias, batch["product"])
         drawn = batch["drawn"]

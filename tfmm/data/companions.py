@@ -18,12 +18,15 @@ class Companions:
       product: Product index, int32 [E].
       history: Indices of up to H others, the nearest to it in the order in which they were first
         taken, the nearest last, -1 on the left where there are fewer, int32 [E, H].
+      distance: How many places before the product each of them stands in that order, negative for
+        after it, 0 = none, int32 [E, H].
       taken: Indices of what the shopper took around it and at it, -1 = none, int32 [E, 2 H + 1]:
         none of them is a negative.
     """
 
     product: npt.NDArray[np.int32]
     history: npt.NDArray[np.int32]
+    distance: npt.NDArray[np.int32]
     taken: npt.NDArray[np.int32]
 
     def __len__(self) -> int:
@@ -43,28 +46,31 @@ def companions(pairs: Pairs) -> Companions:
     length = pairs.history.shape[1]
     targets: list[int] = []
     histories: list[list[int]] = []
+    distances: list[list[int]] = []
     taken: list[list[int]] = []
     for sequence in _sequences(pairs):
         for place, product in enumerate(sequence):
             start = max(0, place - length)
             near = sequence[start : place + length + 1]
-            others = _nearest(near, place - start)[-length:]
+            others = _nearest(len(near), place - start)[-length:]
             if others:
+                blank = [-1] * (length - len(others))
                 targets.append(product)
-                histories.append([-1] * (length - len(others)) + others)
+                histories.append([*blank, *(near[other] for other in others)])
+                distances.append([*(0 for _ in blank), *(place - start - o for o in others)])
                 taken.append(near + [-1] * (2 * length + 1 - len(near)))
     return Companions(
         np.array(targets, np.int32),
         np.array(histories, np.int32).reshape(-1, length),
+        np.array(distances, np.int32).reshape(-1, length),
         np.array(taken, np.int32).reshape(-1, 2 * length + 1),
     )
 
 
-def _nearest(sequence: list[int], place: int) -> list[int]:
-    """The others of a sequence by their distance to a place, the nearest last."""
-    others = [other for other in range(len(sequence)) if other != place]
-    others.sort(key=lambda other: (-abs(other - place), other > place))
-    return [sequence[other] for other in others]
+def _nearest(count: int, place: int) -> list[int]:
+    """The other places of a sequence by their distance to a place, the nearest last."""
+    others = [other for other in range(count) if other != place]
+    return sorted(others, key=lambda other: (-abs(other - place), other > place))
 
 
 def _sequences(pairs: Pairs) -> list[list[int]]:

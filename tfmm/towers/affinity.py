@@ -27,9 +27,12 @@ class Affinity(keras.layers.Layer):
     A product is one unit vector: its words, a projection of their TF-IDF that starts at random, and
     so as a nearest-neighbour search; its photo's encoding; numbers of its own. A history is the sum
     of its products' vectors, divided by a power of their number (Kabbur, Ning and Karypis, "FISM:
-    factored item similarity models", KDD 2013). The scalar product of the two and the product's
-    bias are the logarithm of how likely it comes next, up to a constant. The bias of a product with
-    a past is read from that; of a new one it is what products of such words and photos came to.
+    factored item similarity models", KDD 2013), each weighted by how many places lie between it and
+    what is asked for. A matrix over the ids of neighbours says what follows what (as in Rendle,
+    Freudenthaler and Schmidt-Thieme, "Factorizing personalized Markov chains", WWW 2010). The
+    scalar product of the two and the product's bias are the logarithm of how likely it comes next,
+    up to a constant. The bias of a product with a past is read from that; of a new one it is what
+    products of such words and photos came to.
 
     The towers' gradients never reach it, nor its own the towers: it is learnt when they are done,
     and its variables are no trainable ones of theirs.
@@ -46,6 +49,7 @@ class Affinity(keras.layers.Layer):
         super().__init__(name="affinity")
         self.widths = affinity_widths(config)
         self.dim = sum(self.widths.values())
+        self._length = config.catalogue.history_length
         self._length_power = config.affinity.length_power
         self._new_boost = config.affinity.new_boost
         self._seed = config.seed * 1000 + 970
@@ -65,7 +69,10 @@ class Affinity(keras.layers.Layer):
         if "id" in self.widths:
             start = self._normal([products + 1, self.widths["id"]], 0.02 / _ID_STEP)
             self.ids = self._learnt("ids", start)
-        self.places = self._learnt("places", tf.zeros([config.catalogue.history_length]))
+            self.follows = self._learnt("follows", tf.zeros([self.widths["id"]] * 2))
+            self.id_places = self._learnt("id_places", tf.zeros([self._length]))
+        # Of a product before what is asked for, and of one after it, which only training sees.
+        self.places = self._learnt("places", tf.zeros([2, self._length]))
         self.log_scale = self._learnt("log_scale", tf.math.log(_FIRST_SCALE))
         features = popularity_width(config.tower.popularity_days)
         self.bias = self._learnt("bias", tf.zeros([features]))
@@ -134,19 +141,51 @@ class Affinity(keras.layers.Layer):
         bias = _BIAS_STEP * tf.where(_is_new(content), expected, past)
         return unit, tf.clip_by_value(bias, -LARGEST_BIAS, LARGEST_BIAS)
 
-    def asks(self, items: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
-        """What histories ask for: `[B, H, dim]`, `[B, H]` of 0 and 1, to `[B, dim]`."""
-        weight = known * tf.exp(self.places)
-        total = tf.reduce_sum(weight, axis=1, keepdims=True)
+    def asks(
+        self, items: tf.Tensor, known: tf.Tensor, distance: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """What histories ask for.
+
+        Args:
+          items: Products' vectors, [B, H, dim].
+          known: 1 where there is one, else 0, float32 [B, H].
+          distance: How many places before what is asked for each stands, negative for after it,
+            int32 [B, H], absolutely at most H; None for histories in their order, the newest last.
+
+        Returns:
+          float32 [B, dim].
+        """
+        if distance is None:
+            distance = tf.range(self._length, 0, -1) * tf.ones_like(known, tf.int32)
+        step = tf.maximum(tf.abs(distance) - 1, 0)
+        before, after = (tf.gather(self.places[side], step) for side in range(2))
+        weight = known * tf.exp(tf.where(distance > 0, before, after))
         summed = tf.einsum("bhd,bh->bd", items, weight)
+        if "id" in self.widths:
+            own = items[:, :, self.dim - self.widths["id"] :]
+            by_ids = self._ids_ask(own, weight * tf.exp(tf.gather(self.id_places, step)), distance)
+            summed = tf.concat([summed[:, : self.dim - self.widths["id"]], by_ids], axis=1)
+        total = tf.reduce_sum(weight, axis=1, keepdims=True)
         summed *= tf.maximum(total, 1e-6) ** -self._length_power
         return tf.exp(self.log_scale) * summed
 
+    def _ids_ask(self, ids: tf.Tensor, weight: tf.Tensor, distance: tf.Tensor) -> tf.Tensor:
+        """The share of ids [B, H, W] in what is asked for, [B, W]."""
+
+        def neighbours(side: int) -> tf.Tensor:
+            beside = weight * tf.cast(distance == side, tf.float32)
+            return tf.einsum("bhd,bh->bd", ids, beside)
+
+        followed = tf.linalg.matmul(neighbours(1), self.follows)
+        following = tf.linalg.matmul(neighbours(-1), self.follows, transpose_b=True)
+        return tf.einsum("bhd,bh->bd", ids, weight) + followed + following
+
     def penalty(self) -> tf.Tensor:
-        """Sum of the squares of the numbers learnt of products."""
+        """Sum of the squares of the numbers learnt of products, and of what follows what."""
         if "id" not in self.widths:
             return tf.constant(0.0)
-        return tf.reduce_sum(tf.square(_ID_STEP * self.ids))
+        squares = tf.square(_ID_STEP * self.ids), tf.square(self.follows)
+        return tf.add_n([tf.reduce_sum(one) for one in squares])
 
     def product_part(self, features: Features) -> tf.Tensor:
         """A product's share of its vector, `[B, dim + 2]`: two unit vectors side by side."""
