@@ -85,8 +85,9 @@ class AffinityTrainer:
         """A step's products, and where in them its examples point.
 
         "table" [T] are the products: the candidates, of which there are `drawn`, and what the
-        examples need beside them; "product" [B] and "history" [B, H] are places among
-        them, -1 for none; "distance" [B, H] is that of `Companions`; "taken" [K, 2] says which candidates are no negatives of which example.
+        examples need beside them; "product" [B] and "history" [B, H] are places among them, -1
+        for none; "distance" [B, H] is that of `Companions`; "taken" [K, 2] says which candidates
+        are no negatives of which example.
         """
         product, history = examples.product[rows], examples.history[rows]
         drawn = min(self._config.candidates, self._rows)

@@ -86,9 +86,14 @@ def test_scores_are_the_fused_ones_and_the_weighted_log_likelihoods(tmp_path: Pa
     own, bias = model.vectors(model.content(features()), features()["id"])
     np.testing.assert_allclose(affinity_part(vectors, config), own, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(fused_part(vectors, 6, 3), axis=1), 1, atol=1e-5)
-    # The definition: (sum of e^place a_j) / (sum of e^place)^power, scaled; plus the bias.
-    places = np.exp(model.places.numpy())[-2:]
-    summed = (own.numpy()[[1, 4]] * places[:, None]).sum(axis=0) / places.sum() ** 0.25
+    # The definition: (sum of e^place a_j) / (sum of e^place)^power, scaled; plus the bias. Of ids
+    # the places weigh otherwise, and what stands near asks for what follows it, too.
+    places = np.exp(model.places.numpy())[0, [1, 0]]
+    summed = (own.numpy()[[1, 4]] * places[:, None]).sum(axis=0)
+    of_ids = places * np.exp(model.id_places.numpy())[[1, 0]]
+    ids = (own.numpy()[[1, 4], -5:] * of_ids[:, None]).sum(axis=0)
+    summed[-5:] = ids + ids @ model.follows.numpy()
+    summed /= places.sum() ** 0.25
     scale = np.exp(model.log_scale.numpy())
     logits = own.numpy() @ (scale * summed) + bias.numpy()
     scores = (vectors @ asks.T)[:, 0]
@@ -134,13 +139,14 @@ def test_a_bias_stays_within_its_bounds(tmp_path: Path):
     assert LARGEST_BIAS > 1
 
 
-def examples(pairs: list[tuple[int, int]]) -> Companions:
+def examples(pairs: list[tuple[int, int]], distance: int = 1) -> Companions:
+    """Products, and the one other of each, which stood so many places before."""
     product, other = np.array(pairs, np.int32).T
     history = np.full((len(pairs), HISTORY), -1, np.int32)
     history[:, -1] = other
     taken = np.full((len(pairs), 2 * HISTORY + 1), -1, np.int32)
     taken[:, 0], taken[:, 1] = product, other
-    return Companions(product, history, taken)
+    return Companions(product, history, np.where(history >= 0, distance, 0), taken)
 
 
 def store(folder: Path) -> FeatureStore:
@@ -176,10 +182,27 @@ def test_it_learns_what_is_taken_together(candidates: int, tmp_path: Path):
         assert scores.argmax() == target
 
 
+def test_it_learns_which_of_two_comes_first(tmp_path: Path):
+    # Around a ring: each product is as often beside the one before it as beside the one after it.
+    before = examples([((n + 1) % PRODUCTS, n) for n in range(PRODUCTS)] * 4)
+    after = examples([(n, (n + 1) % PRODUCTS) for n in range(PRODUCTS)] * 4, distance=-1)
+    parts = [
+        np.concatenate(pair)
+        for pair in zip(vars(before).values(), vars(after).values(), strict=True)
+    ]
+    config, query, product, _ = fit(tmp_path, Companions(*parts), epochs=80)
+    for one in range(PRODUCTS):
+        asks, vectors = asked(config, query, product, [one])
+        scores = (vectors @ asks.T)[:, 0]
+        scores[one] = -np.inf
+        assert scores.argmax() == (one + 1) % PRODUCTS
+
+
 def test_what_was_taken_is_no_negative(tmp_path: Path):
     shown = examples([(0, 1)] * 16)
     everything = np.tile(np.arange(1, 8, dtype=np.int32), (16, 1))
-    alone = Companions(shown.product, shown.history, np.hstack([everything, shown.taken[:, :1]]))
+    taken = np.hstack([everything, shown.taken[:, :1]])
+    alone = Companions(shown.product, shown.history, shown.distance, taken)
     losses = fit(tmp_path, alone, epochs=1.0)[3]
     assert losses[0] < 1e-6
 
@@ -303,6 +326,7 @@ def test_shoppers_of_single_products_are_refused(tmp_path: Path):
     trainer = AffinityTrainer(
         AffinityConfig(), product, products=store(tmp_path / "s"), from_log=given, seed=1
     )
-    nothing = Companions(*(np.zeros(s, np.int32) for s in ((0,), (0, HISTORY), (0, 7))))
+    shapes = [(0,), (0, HISTORY), (0, HISTORY), (0, 7)]
+    nothing = Companions(*(np.zeros(shape, np.int32) for shape in shapes))
     with pytest.raises(TfmmError, match="expected shoppers with two products or more"):
         trainer.fit(nothing, lambda step, steps, loss: None)

@@ -31,7 +31,8 @@ def test_every_product_of_a_shopper_is_left_out_in_turn_the_first_too():
     pairs = read(bought("a", "b", "c"))
     found = companions(pairs)
     assert found.product.tolist() == [0, 1, 2]
-    assert found.history.tolist() == [[-1, 2, 1], [-1, 0, 2], [-1, 0, 1]]
+    assert found.history.tolist() == [[-1, 2, 1], [-1, 2, 0], [-1, 0, 1]]
+    assert found.distance.tolist() == [[0, -2, -1], [0, -1, 1], [0, 2, 1]]
 
 
 def test_what_was_taken_twice_counts_once_and_shoppers_stay_apart():
@@ -46,7 +47,8 @@ def test_what_was_taken_twice_counts_once_and_shoppers_stay_apart():
 def test_a_long_history_is_cut_to_the_nearest_and_its_neighbours_are_no_negatives():
     pairs = read(bought("a", "b", "c"), length=1)
     found = companions(pairs)
-    assert found.history.tolist() == [[1], [2], [1]]
+    assert found.history.tolist() == [[1], [0], [1]]
+    assert found.distance.tolist() == [[-1], [1], [1]]
     assert [sorted(row) for row in found.taken.tolist()] == [[-1, 0, 1], [0, 1, 2], [-1, 1, 2]]
 
 
@@ -54,6 +56,6 @@ def test_a_shopper_of_one_product_gives_no_example():
     pairs = read(bought("a"))
     found = companions(pairs)
     assert len(found) == 0
-    assert found.history.shape == (0, 3)
+    assert found.history.shape == found.distance.shape == (0, 3)
     assert found.taken.shape == (0, 7)
     assert found.product.dtype == np.int32

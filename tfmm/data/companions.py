@@ -68,9 +68,9 @@ def companions(pairs: Pairs) -> Companions:
 
 
 def _nearest(count: int, place: int) -> list[int]:
-    """The other places of a sequence by their distance to a place, the nearest last."""
+    """Other places of a sequence, the nearest last, of two equally near ones that before it."""
     others = [other for other in range(count) if other != place]
-    return sorted(others, key=lambda other: (-abs(other - place), other > place))
+    return sorted(others, key=lambda other: (-abs(other - place), other < place))
 
 
 def _sequences(pairs: Pairs) -> list[list[int]]:

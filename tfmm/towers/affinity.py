@@ -18,6 +18,8 @@ _ID_STEP = 5.0
 _BIAS_STEP = 10.0
 _FIRST_SCALE = 8.0
 _FIRST_IMAGE = 0.3
+# Places within which one product leads to another.
+_NEAR = 3
 Features = Mapping[str, tf.Tensor]
 
 
@@ -28,7 +30,7 @@ class Affinity(keras.layers.Layer):
     so as a nearest-neighbour search; its photo's encoding; numbers of its own. A history is the sum
     of its products' vectors, divided by a power of their number (Kabbur, Ning and Karypis, "FISM:
     factored item similarity models", KDD 2013), each weighted by how many places lie between it and
-    what is asked for. A matrix over the ids of neighbours says what follows what (as in Rendle,
+    what is asked for. A matrix over the ids of those near it says what follows what (as in Rendle,
     Freudenthaler and Schmidt-Thieme, "Factorizing personalized Markov chains", WWW 2010). The
     scalar product of the two and the product's bias are the logarithm of how likely it comes next,
     up to a constant. The bias of a product with a past is read from that; of a new one it is what
@@ -172,12 +174,12 @@ class Affinity(keras.layers.Layer):
     def _ids_ask(self, ids: tf.Tensor, weight: tf.Tensor, distance: tf.Tensor) -> tf.Tensor:
         """The share of ids [B, H, W] in what is asked for, [B, W]."""
 
-        def neighbours(side: int) -> tf.Tensor:
-            beside = weight * tf.cast(distance == side, tf.float32)
-            return tf.einsum("bhd,bh->bd", ids, beside)
+        def near(places: tf.Tensor) -> tf.Tensor:
+            beside = tf.cast((places > 0) & (places <= _NEAR), tf.float32)
+            return tf.einsum("bhd,bh->bd", ids, weight * beside)
 
-        followed = tf.linalg.matmul(neighbours(1), self.follows)
-        following = tf.linalg.matmul(neighbours(-1), self.follows, transpose_b=True)
+        followed = tf.linalg.matmul(near(distance), self.follows)
+        following = tf.linalg.matmul(near(-distance), self.follows, transpose_b=True)
         return tf.einsum("bhd,bh->bd", ids, weight) + followed + following
 
     def penalty(self) -> tf.Tensor:
