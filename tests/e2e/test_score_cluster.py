@@ -218,6 +218,9 @@ def test_beams_portable_runner_writes_the_files_of_the_local_runner(
 def test_a_runner_whose_package_is_missing_says_which(
     shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runner: str, package: str
 ) -> None:
+    # What other tests have loaded of it is not looked for again.
+    for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     running = Running(runner, progress=False)
     with pytest.raises(TfmmError, match=rf"--runner {runner}: .* install tfmm\[{runner}\]"):
