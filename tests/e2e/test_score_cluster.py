@@ -122,9 +122,12 @@ def test_an_executor_that_is_killed_changes_nothing(
 @quietly
 @needs("pyspark")
 @needs_java
-def test_any_dataframe_is_scored_where_it_is(shop: Path, by_threads: dict[str, Path]) -> None:
+def test_any_dataframe_is_scored_where_it_is(
+    shop: Path, by_threads: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from pyspark.sql import SparkSession
 
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
     session = builder.getOrCreate()
     try:
