@@ -151,11 +151,11 @@ chinese: setup ## Train on the Taobao titles in the folder CHINESE=...
 
 .PHONY: test
 test: lint typecheck ## Lint, type-check and run the quick tests.
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder -m "not slow"
 
 .PHONY: test-all
 test-all: lint typecheck ## The same with the slow tests.
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: lint
 lint: $(INSTALLED) ## Check style and formatting.

@@ -1,5 +1,6 @@
 """What every test needs before TensorFlow loads: legacy Keras, the CPU alone, quiet, seeded."""
 
+import gc
 import os
 import random
 import sys
@@ -23,8 +24,14 @@ hypothesis.settings.register_profile("search", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("same")
 
 
+# Tracing makes objects by the million and next to no garbage.
+gc.set_threshold(100_000, 50, 50)
+
 # Two processes share the files out in this order: a long one that comes last would leave one idle.
 LONGEST_FIRST = ("e2e", "conformance", "property")
+# What takes longest to make: files that ask for the same of these run in one process, which makes
+# it once.
+SHARED = {"server": "served", "shop": "served", "words_shop": "words"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,6 +40,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return LONGEST_FIRST.index(kind) if kind in LONGEST_FIRST else len(LONGEST_FIRST)
 
     items.sort(key=place)
+    groups: dict[Path, str] = {}
+    for item in items:
+        wanted = [SHARED[name] for name in getattr(item, "fixturenames", ()) if name in SHARED]
+        if item.path.parent.name == "conformance" and wanted:
+            groups.setdefault(item.path, wanted[0])
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(groups.get(item.path, str(item.path))))
 
 
 @pytest.fixture(autouse=True)

@@ -35,12 +35,20 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return trained, data
 
 
+@pytest.mark.parametrize(
+    "moments",
+    [
+        ["saved_model.pb"],
+        pytest.param(["saved_model.pb", "assets.extra/manifest.json"], marks=pytest.mark.slow),
+    ],
+    ids=len,
+)
 def test_an_export_killed_at_any_moment_leaves_no_version_and_the_next_is_whole(
-    shop: tuple[Path, Path], tmp_path: Path
+    shop: tuple[Path, Path], tmp_path: Path, moments: list[str]
 ):
     command = ["export", *shop, "--saved-models", tmp_path]
     model = tmp_path / "tiny"
-    for moment in ("saved_model.pb", "assets.extra/manifest.json"):
+    for moment in moments:
         kill_when(f".staging-*/{moment}", model, tfmm(*command))
         left = os.listdir(model)
         assert len(left) == 1

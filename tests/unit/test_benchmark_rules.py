@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_the_benchmark_prints_a_line_for_each_index_batch_and_rule():
     small = ["--products=3000", "--dim=8", "--clusters=20", "--batch=3", "-k=10"]
     quick = ["--repeats=1", "--seconds=0.01", "--kinds", "exact", "ivf"]

@@ -47,6 +47,11 @@ QUERIES: list[dict[str, Any]] = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def seeds() -> None:
+    """Nothing here is random, and seeding makes TensorFlow drop every function it has optimised."""
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return scoring_shop.publish(tmp_path_factory.mktemp("models") / "fake")

@@ -25,6 +25,11 @@ from tfmm.workflows.score import Running, score
 QUIET = Running(progress=False, max_rejects=1.0)
 
 
+@pytest.fixture(autouse=True)
+def seeds() -> None:
+    """Nothing here is random, and seeding makes TensorFlow drop every function it has optimised."""
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return scoring_shop.publish(tmp_path_factory.mktemp("models") / "fake")
