@@ -5,6 +5,7 @@ import os
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -29,9 +30,12 @@ gc.set_threshold(100_000, 50, 50)
 
 # Two processes share the files out in this order: a long one that comes last would leave one idle.
 LONGEST_FIRST = ("e2e", "conformance", "property")
-# What takes longest to make: files that ask for the same of these run in one process, which makes
-# it once.
-SHARED = {"server": "served", "shop": "served", "words_shop": "words"}
+# Files that ask for what takes longest to make, the served shop, run in one process, which makes it
+# once.
+SERVED = (
+    "client", "deployment", "score_verify", "serving_clients", "serving_fuzz", "serving_fuzz_rest",
+    "serving_grpc", "serving_rest", "stock_ops",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,13 +44,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return LONGEST_FIRST.index(kind) if kind in LONGEST_FIRST else len(LONGEST_FIRST)
 
     items.sort(key=place)
-    groups: dict[Path, str] = {}
-    for item in items:
-        wanted = [SHARED[name] for name in getattr(item, "fixturenames", ()) if name in SHARED]
-        if item.path.parent.name == "conformance" and wanted:
-            groups.setdefault(item.path, wanted[0])
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(groups.get(item.path, str(item.path))))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Whole files to each process, as `--dist loadfile` does; those in SERVED as if one."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            folder, _, name = file.rpartition("/test_")
+            is_served = folder.endswith("conformance") and name.removesuffix(".py") in SERVED
+            return "served" if is_served else file
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(autouse=True)
