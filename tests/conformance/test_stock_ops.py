@@ -13,6 +13,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tfmm import artifacts
 from tfmm.artifacts import Signature, load_model
 from tfmm.errors import TfmmError
+from tfmm.signatures import by_operations
 
 PRODUCTS = tiny_shop.products()
 
@@ -69,7 +70,7 @@ def test_the_saved_model_answers_as_the_one_in_memory(exported, given):
     for name in ("serving_default", "embed_query"):
         known = {key: v for key, v in given.items() if key in loaded.signatures[name].inputs}
         saved = loaded.signatures[name]
-        memory = Signature(name, made.signatures()[name], saved.inputs)(**known)
+        memory = Signature(name, by_operations(made.signatures()[name]), saved.inputs)(**known)
         for key, value in saved(**known).items():
             if value.dtype.kind == "f":
                 np.testing.assert_allclose(value, memory[key], atol=1e-5)

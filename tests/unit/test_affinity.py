@@ -13,6 +13,7 @@ from tfmm.config import AffinityConfig, Config, config_from_dict, late_parts, ve
 from tfmm.data.companions import Companions
 from tfmm.data.store import FeatureStore
 from tfmm.errors import TfmmError
+from tfmm.towers import affinity
 from tfmm.towers.affinity import LARGEST_BIAS, Affinity
 from tfmm.towers.tower import Tower, affinity_part, build_towers, fused_part
 
@@ -330,3 +331,9 @@ def test_shoppers_of_single_products_are_refused(tmp_path: Path):
     nothing = Companions(*(np.zeros(shape, np.int32) for shape in shapes))
     with pytest.raises(TfmmError, match="expected shoppers with two products or more"):
         trainer.fit(nothing, lambda step, steps, loss: None)
+
+
+def test_where_no_row_has_a_photo_nothing_is_made_of_them():
+    without = {"image/row": tf.zeros([0], tf.int32), "image/pixels": tf.zeros([0, 4, 4, 3])}
+    made = affinity._spread(without, "image", tf.constant(2), 3, pytest.fail)
+    np.testing.assert_array_equal(made, np.zeros((2, 3)))

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfmm import signatures
 from tfmm.config import CatalogueConfig
 from tfmm.errors import TfmmError
-from tfmm.signatures import Input, signature
+from tfmm.signatures import Input, by_operations, signature
 
 INPUTS = [
     Input("text", tf.string, ""),
@@ -105,3 +105,19 @@ def test_rules_hold_an_input_for_each_facet_and_bound():
         "category", "brand", "min_price", "max_price",
         "in_stock_only", "max_per_category", "max_per_brand",
     }  # fmt: skip
+
+
+def test_a_signature_answers_the_same_without_being_traced():
+    traced = []
+
+    def body(given: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        traced.append(not tf.executing_eagerly())
+        inner = tf.function(lambda x: traced.append(not tf.executing_eagerly()) or x + 1)
+        return {"sum": inner(given["a"]) + given["b"]}
+
+    made = signature(body, [Input("a", tf.int32, 0), Input("b", tf.int32, 0)])
+    given = {"b": tf.constant([3]), "a": tf.constant([1, 2])}
+    np.testing.assert_array_equal(by_operations(made)(**given)["sum"], [5, 6])
+    assert traced == [False, False]
+    np.testing.assert_array_equal(made(**given)["sum"], [5, 6])
+    assert traced == [False, False, True, True]

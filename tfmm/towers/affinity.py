@@ -250,7 +250,7 @@ def _spread(
 ) -> tf.Tensor:
     """What is made of packed rows where they belong, zeros elsewhere, `[B, width]`."""
     row = features.get(f"{modality}/row")
-    if row is None:
+    if row is None or row.shape[0] == 0:
         return tf.zeros([rows, width])
     prefix = f"{modality}/"
     own = {k.removeprefix(prefix): v for k, v in features.items() if k.startswith(prefix)}

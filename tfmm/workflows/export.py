@@ -20,7 +20,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tfmm import __version__, artifacts, build
-from tfmm._quiet import no_advice
 from tfmm.artifacts import Answer, Signature
 from tfmm.bounds import check_index
 from tfmm.catalogue import content_fingerprints, product_inputs, read_columns
@@ -36,6 +35,7 @@ from tfmm.index.tuning import moved
 from tfmm.ledger import Ledger, write_log
 from tfmm.records.tfrecord import PreparedData
 from tfmm.retriever import Retriever
+from tfmm.signatures import by_operations
 
 MANIFEST_FORMAT = 1
 TOLERANCE = 1e-5
@@ -280,8 +280,8 @@ def verify(staged: Path, retriever: Retriever, asked: list[tuple[str, dict[str, 
         for key, spec in inputs.items():
             if spec.default is None or len(spec.default) != 1:
                 raise TfmmError(f"export: expected a default for {name}.{key} in the SavedModel")
-    with no_advice():  # one call each is no loop that retraces
-        expected = [Signature(n, functions[n], specs[n])(**given) for n, given in asked]
+    memory = {name: Signature(name, by_operations(functions[name]), specs[name]) for name in specs}
+    expected = [memory[name](**given) for name, given in asked]
     # Otherwise the saved model would find the searcher of the one in memory, and prove nothing.
     retriever.index.release()
     loaded = artifacts.load_model(staged)
