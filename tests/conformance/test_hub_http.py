@@ -1,5 +1,6 @@
 """Modules over http, from a server on the loopback interface."""
 
+import gc
 import http.server
 import io
 import tarfile
@@ -18,6 +19,16 @@ from tfmm.errors import TfmmError
 tf = pytest.importorskip("tensorflow")
 
 from tfmm.towers import hub  # noqa: E402
+
+# tensorflow_hub leaves the connection of an answer that it cannot use to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+
+
+@pytest.fixture(autouse=True)
+def no_connection_is_left() -> Iterator[None]:
+    """Collects what a test leaves here, where it is known, and not in whichever test comes next."""
+    yield
+    gc.collect()
 
 
 class Server:
@@ -97,8 +108,6 @@ def test_not_found_is_one_sentence(server: Server):
     assert "\n" not in str(caught.value)
 
 
-# tensorflow_hub leaves the socket of an archive that it cannot read to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("fault", ["a web page", "cut short"])
 def test_a_broken_archive_is_one_sentence_and_leaves_nothing(
     server: Server, archive: bytes, fault: str
