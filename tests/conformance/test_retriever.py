@@ -3,7 +3,6 @@
 import tfmm  # isort: skip # noqa: F401 - selects legacy Keras before TensorFlow
 
 import functools
-from pathlib import Path
 
 import fake_parts
 import numpy as np
@@ -14,6 +13,9 @@ from fake_parts import retriever
 from tfmm import artifacts
 from tfmm.artifacts import Signature, load_model
 from tfmm.errors import TfmmError
+from tfmm.serving.options import ServerOptions
+from tfmm.serving.session import Run, Session
+from tfmm.serving.status import ServingError
 from tfmm.signatures import by_operations
 
 LOWEST = np.finfo(np.float32).min
@@ -27,7 +29,7 @@ def seeds() -> None:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory):
-    """Signatures by name, over 40 products; by index, in memory and loaded back."""
+    """Signatures by name, over 40 products; by index, in memory and loaded back; and its folder."""
 
     @functools.cache
     def made(index: str):
@@ -35,7 +37,7 @@ def models(tmp_path_factory: pytest.TempPathFactory):
         retrieving.save(folder)
         functions, saved = retrieving.signatures(), load_model(folder).signatures
         memory = {n: Signature(n, by_operations(functions[n]), s.inputs) for n, s in saved.items()}
-        return {"memory": memory, "saved": saved}
+        return {"memory": memory, "saved": saved, "folder": folder}
 
     return made
 
@@ -295,31 +297,20 @@ def test_a_repeated_row_stands_for_the_batch(model):
     np.testing.assert_array_equal(spread["product_id"], sent["product_id"])
 
 
-def test_a_wrong_width_from_a_raw_client_is_refused_with_a_sentence(tmp_path: Path):
+def test_a_wrong_width_from_a_raw_client_is_refused_with_a_sentence(models):
     """A server feeds whatever shape comes: only the graph can notice."""
-    retriever().save(tmp_path)
-    specs = artifacts.signature_specs(tmp_path)["serving_default"]
-    with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
-        loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(tmp_path))
-        signature = loaded.signature_def["serving_default"]
-        feeds = {signature.inputs[name].name: spec.default for name, spec in specs.items()}
-        fetch = graph.get_tensor_by_name(signature.outputs["product_id"].name)
-        assert session.run(fetch, feeds).shape == (1, 5)
-        narrow = graph.get_tensor_by_name(signature.inputs["history"].name)
-        with pytest.raises(tf.errors.InvalidArgumentError) as error:
-            _feed_unchecked(session, fetch, feeds | {narrow.name: np.array([["p1", "p2"]], object)})
-        assert "[history: expected 4 values a row, received 2]" in str(error.value)
-
-
-def _feed_unchecked(session, fetch, feeds):
-    """Runs as a server does: without Python's check of the shapes."""
-    from tensorflow.python.client import pywrap_tf_session
-
-    graph = session.graph
-    fed = {graph.get_tensor_by_name(n)._as_tf_output(): v for n, v in feeds.items()}
-    return pywrap_tf_session.TF_SessionRun_wrapper(
-        session._session, None, fed, [fetch._as_tf_output()], [], None
-    )
+    folder = models("exact")["folder"]
+    specs = artifacts.signature_specs(folder)["serving_default"]
+    session = Session(folder, ServerOptions(), is_plain=True)
+    signature = session.signatures["serving_default"]
+    feeds = {signature.inputs[name].name: spec.default for name, spec in specs.items()}
+    fetches = [signature.outputs["product_id"].name]
+    assert session.run(Run(feeds, fetches))[0].shape == (1, 5)
+    narrow = {signature.inputs["history"].name: np.array([["p1", "p2"]], object)}
+    with pytest.raises(ServingError) as error:
+        session.run(Run(feeds | narrow, fetches))
+    session.close()
+    assert "[history: expected 4 values a row, received 2]" in error.value.message
 
 
 def test_a_returned_column_must_not_take_the_scores_name():

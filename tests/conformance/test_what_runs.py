@@ -30,7 +30,12 @@ def executed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp(request.param)
     tiny_model.retriever(folder, request.param).save(folder / "1")
     artifacts.register_ops(folder / "1")
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    # One pass over the graph, as `tfmm serve` has it for such models: it takes half as long.
+    config = tf.compat.v1.ConfigProto()
+    rewriting = config.graph_options.rewrite_options
+    rewriting.meta_optimizer_iterations = rewriting.ONE
+    rewriting.memory_optimization = rewriting.NO_MEM_OPT
+    with tf.Graph().as_default(), tf.compat.v1.Session(config=config) as session:
         loaded = tf.compat.v1.saved_model.loader.load(session, ["serve"], str(folder / "1"))
         yield lambda **given: run(session, loaded.signature_def["serving_default"], given)
 

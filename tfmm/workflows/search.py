@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import tensorflow as tf
 
 from tfmm.artifacts import LoadedModel, load_model
 from tfmm.config import Config, config_from_dict
@@ -50,4 +53,17 @@ def search(saved_model: Path, asked: Asked) -> Answer:
     if not 1 <= asked.k <= config.catalogue.max_k:
         raise TfmmError(f"-k: expected 1..{config.catalogue.max_k}, received {asked.k}")
     question = read_question(config.prepare, normalise_sound, asked)
-    return answer(_Loaded(model, config), question, k=asked.k)
+    with _unoptimised():
+        return answer(_Loaded(model, config), question, k=asked.k)
+
+
+@contextlib.contextmanager
+def _unoptimised() -> Iterator[None]:
+    """Functions run as they were saved: optimising one takes longer than many a query."""
+    option = "disable_meta_optimizer"
+    before = bool(tf.config.optimizer.get_experimental_options().get(option))
+    tf.config.optimizer.set_experimental_options({option: True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({option: before})
