@@ -10,12 +10,9 @@ import pytest
 import tensorflow as tf
 from fake_parts import retriever
 
-from tfmm import artifacts
 from tfmm.artifacts import Signature, load_model
 from tfmm.errors import TfmmError
-from tfmm.serving.options import ServerOptions
-from tfmm.serving.session import Run, Session
-from tfmm.serving.status import ServingError
+from tfmm.refreshing import opened
 from tfmm.signatures import by_operations
 
 LOWEST = np.finfo(np.float32).min
@@ -299,18 +296,11 @@ def test_a_repeated_row_stands_for_the_batch(model):
 
 def test_a_wrong_width_from_a_raw_client_is_refused_with_a_sentence(models):
     """A server feeds whatever shape comes: only the graph can notice."""
-    folder = models("exact")["folder"]
-    specs = artifacts.signature_specs(folder)["serving_default"]
-    session = Session(folder, ServerOptions(), is_plain=True)
-    signature = session.signatures["serving_default"]
-    feeds = {signature.inputs[name].name: spec.default for name, spec in specs.items()}
-    fetches = [signature.outputs["product_id"].name]
-    assert session.run(Run(feeds, fetches))[0].shape == (1, 5)
-    narrow = {signature.inputs["history"].name: np.array([["p1", "p2"]], object)}
-    with pytest.raises(ServingError) as error:
-        session.run(Run(feeds | narrow, fetches))
-    session.close()
-    assert "[history: expected 4 values a row, received 2]" in error.value.message
+    sentence = r"^history: expected 4 values a row, received 2$"
+    with opened(models("exact")["folder"]) as ask:
+        assert ask("serving_default", {})["product_id"].shape == (1, 5)
+        with pytest.raises(TfmmError, match=sentence):
+            ask("serving_default", {"history": np.array([["p1", "p2"]], object)})
 
 
 def test_a_returned_column_must_not_take_the_scores_name():

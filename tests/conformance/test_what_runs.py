@@ -12,6 +12,8 @@ import tiny_model
 import tiny_shop
 
 from tfmm import artifacts
+from tfmm.serving.options import ServerOptions
+from tfmm.serving.session import session_config
 
 PRODUCTS = tiny_shop.products()
 # What only the reading of a modality executes; the networks of both convolve.
@@ -30,11 +32,7 @@ def executed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp(request.param)
     tiny_model.retriever(folder, request.param).save(folder / "1")
     artifacts.register_ops(folder / "1")
-    # One pass over the graph, as `tfmm serve` has it for such models: it takes half as long.
-    config = tf.compat.v1.ConfigProto()
-    rewriting = config.graph_options.rewrite_options
-    rewriting.meta_optimizer_iterations = rewriting.ONE
-    rewriting.memory_optimization = rewriting.NO_MEM_OPT
+    config = session_config(ServerOptions(), is_plain=True)
     with tf.Graph().as_default(), tf.compat.v1.Session(config=config) as session:
         loaded = tf.compat.v1.saved_model.loader.load(session, ["serve"], str(folder / "1"))
         yield lambda **given: run(session, loaded.signature_def["serving_default"], given)

@@ -80,11 +80,7 @@ class Session:
         tags = [tag for tag in options.saved_model_tags.split(",") if tag]
         given = options.tensorflow_session_parallelism or options.tensorflow_inter_op_parallelism
         self._in_callers_thread = is_small and not given
-        config = _config(options, is_small=is_small)
-        rewriting = config.graph_options.rewrite_options
-        if is_plain:
-            rewriting.meta_optimizer_iterations = rewriting.ONE
-            rewriting.memory_optimization = rewriting.NO_MEM_OPT
+        config = session_config(options, is_small=is_small, is_plain=is_plain)
         self._graph = tf.Graph()
         self._outputs: dict[str, Any] = {}
         with self._graph.as_default():
@@ -148,7 +144,10 @@ def _return_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _config(options: ServerOptions, *, is_small: bool) -> Any:
+def session_config(
+    options: ServerOptions, *, is_small: bool = False, is_plain: bool = False
+) -> Any:
+    """The ConfigProto that a `Session` of these arguments has."""
     both = options.tensorflow_session_parallelism
     config = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=options.tensorflow_intra_op_parallelism
@@ -159,6 +158,10 @@ def _config(options: ServerOptions, *, is_small: bool) -> Any:
     share = options.per_process_gpu_memory_fraction
     config.gpu_options.per_process_gpu_memory_fraction = share
     config.gpu_options.allow_growth = share == 0
+    if is_plain:
+        rewriting = config.graph_options.rewrite_options
+        rewriting.meta_optimizer_iterations = rewriting.ONE
+        rewriting.memory_optimization = rewriting.NO_MEM_OPT
     return config
 
 
